@@ -1,0 +1,258 @@
+package model
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"image"
+	"io/fs"
+	"math"
+	"os"
+
+	"gorgonia.org/gorgonia"
+
+	"scalecrafter/ablation"
+	"scalecrafter/model/critters"
+	"scalecrafter/model/kernels"
+	"scalecrafter/model/ops"
+	"scalecrafter/model/params"
+	"scalecrafter/model/sampler"
+	"scalecrafter/model/weights"
+)
+
+// Files of a model folder, as diffusers lays them out.
+const (
+	unetConfigFile  = "unet/config.json"
+	unetWeightsFile = "unet/diffusion_pytorch_model.safetensors"
+	textWeightsFile = "text_encoder/model.safetensors"
+	schedulerFile   = "scheduler/scheduler_config.json"
+)
+
+// Pipeline is a loaded model: the U-Net, its text encoder, the noise schedule
+// it was trained on and its pixel autoencoder. It is read-only once loaded and
+// may be used from several goroutines.
+type Pipeline struct {
+	Config    *UNetConfig
+	Scheduler *sampler.NoiseSchedule
+	unet      params.Source
+	text      params.Source
+	arch      ablation.Architecture
+	digest    string
+}
+
+// Load reads a model folder in diffusers' layout from the disk. The text
+// encoder must be the built-in world's.
+func Load(dir string) (*Pipeline, error) { return load(os.DirFS(dir), dir) }
+
+func load(dir fs.FS, name string) (*Pipeline, error) {
+	read := func(path string) ([]byte, error) {
+		b, err := fs.ReadFile(dir, path)
+		if err != nil {
+			return nil, fmt.Errorf("model %s: %w (want a folder with %s, %s, %s and %s)", name, err, unetConfigFile, unetWeightsFile, textWeightsFile, schedulerFile)
+		}
+		return b, nil
+	}
+	sum := sha256.New()
+	var files [4][]byte
+	for i, path := range []string{unetConfigFile, schedulerFile, unetWeightsFile, textWeightsFile} {
+		b, err := read(path)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(sum, "%s %d\n", path, len(b))
+		sum.Write(b)
+		files[i] = b
+	}
+	cfg, err := ParseUNetConfig(files[0], name+"/"+unetConfigFile)
+	if err != nil {
+		return nil, err
+	}
+	sc, err := sampler.ParseSchedulerConfig(files[1], name+"/"+schedulerFile)
+	if err != nil {
+		return nil, err
+	}
+	unet, err := weights.Read(files[2], name+"/"+unetWeightsFile)
+	if err != nil {
+		return nil, err
+	}
+	text, err := weights.Read(files[3], name+"/"+textWeightsFile)
+	if err != nil {
+		return nil, err
+	}
+	p, err := New(cfg, sc, params.NewFile(unet), params.NewFile(text))
+	if err != nil {
+		return nil, fmt.Errorf("model %s: %w", name, err)
+	}
+	p.digest = hex.EncodeToString(sum.Sum(nil))
+	return p, nil
+}
+
+// New joins the parts of a model and checks, by building the graphs once, that
+// every weight is there, of the right shape and finite.
+func New(cfg *UNetConfig, sc sampler.Config, unet, text params.Source) (*Pipeline, error) {
+	if want := 3 * PixelScale * PixelScale; cfg.InChannels != want || cfg.OutChannels != want {
+		return nil, fmt.Errorf("in_channels %d and out_channels %d, want %d: the built-in autoencoder turns %dx%d pixels into one latent position",
+			cfg.InChannels, cfg.OutChannels, want, PixelScale, PixelScale)
+	}
+	sched, err := sampler.NewNoiseSchedule(sc)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pipeline{Config: cfg, Scheduler: sched, unet: unet, text: text}
+	side := cfg.SampleSize
+	s, err := p.session(1, side, side, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	p.arch = s.arch
+	if _, err := p.Encode(""); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Digest is the sha256 of the model's files; equal digests compute equal numbers.
+func (p *Pipeline) Digest() string { return p.digest }
+
+// Architecture lists the layers that a method may change.
+func (p *Pipeline) Architecture() ablation.Architecture { return p.arch }
+
+// TrainSize is the picture size trained on, in px.
+func (p *Pipeline) TrainSize() (height, width int) {
+	return p.Config.SampleSize * PixelScale, p.Config.SampleSize * PixelScale
+}
+
+// Multiple is what a picture's sides must be multiples of, in px.
+func (p *Pipeline) Multiple() int { return PixelScale }
+
+// Encode turns a prompt into text states; "" is the empty prompt of guidance.
+func (p *Pipeline) Encode(prompt string) (sampler.Condition, error) {
+	g := gorgonia.NewGraph()
+	ids, idv := params.Input(g, "ids", 1, critters.Tokens)
+	pos, posv := params.Input(g, "positions", 1, critters.Tokens)
+	if err := TokenIDs(idv, prompt); err != nil {
+		return sampler.Condition{}, err
+	}
+	Positions(posv)
+	out, err := TextEncoder(p.text, ids, pos, p.Config.CrossAttentionDim)
+	if err != nil {
+		return sampler.Condition{}, err
+	}
+	m, err := ops.NewMachine(g, nil, out)
+	if err != nil {
+		return sampler.Condition{}, err
+	}
+	if err := m.RunAll(); err != nil {
+		return sampler.Condition{}, err
+	}
+	return sampler.Condition{Embedding: append([]float32(nil), m.Output(out)...), Len: critters.Tokens, Dim: p.Config.CrossAttentionDim}, nil
+}
+
+// Decode turns latents [N,12,H/2,W/2] into pictures of height x width px.
+func (p *Pipeline) Decode(latents []float32, height, width int) ([]*image.NRGBA, error) {
+	size := 3 * height * width
+	planes := make([]float32, size)
+	images := make([]*image.NRGBA, len(latents)/size)
+	for i := range images {
+		PixelShuffle(planes, latents[i*size:(i+1)*size], height, width)
+		img, err := Image(planes, height, width)
+		if err != nil {
+			return nil, err
+		}
+		images[i] = img
+	}
+	return images, nil
+}
+
+// session is one compiled graph: a batch, a latent size and a layer plan.
+type session struct {
+	machine          *ops.Machine
+	sample, time, tx []float32
+	out              *gorgonia.Node
+	arch             ablation.Architecture
+	used             int // tick of last use
+}
+
+func (p *Pipeline) session(n, h, w int, plan *ablation.LayerPlan, pool *kernels.Pool) (*session, error) {
+	g := gorgonia.NewGraph()
+	var s session
+	var in UNetInputs
+	in.Sample, s.sample = params.Input(g, "sample", n, p.Config.InChannels, h, w)
+	in.Time, s.time = params.Input(g, "time", n, p.Config.BlockOutChannels[0])
+	in.Text, s.tx = params.Input(g, "text", n, critters.Tokens, p.Config.CrossAttentionDim)
+	out, arch, err := unet(p.Config, p.unet, in, plan)
+	if err != nil {
+		return nil, err
+	}
+	s.out, s.arch = out, arch
+	if s.machine, err = ops.NewMachine(g, pool, out); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// Worker evaluates the network for one goroutine: it holds the compiled graphs
+// and their memory. It is a sampler.Denoiser.
+type Worker struct {
+	p     *Pipeline
+	pool  *kernels.Pool
+	cache map[string]*session
+	tick  int
+}
+
+// maxSessions bounds a worker's compiled graphs: a schedule has few plans, and
+// each graph holds an arena.
+const maxSessions = 8
+
+// NewWorker makes a worker that runs its kernels on the given number of threads.
+func (p *Pipeline) NewWorker(threads int) *Worker {
+	return &Worker{p: p, pool: kernels.NewPool(threads), cache: map[string]*session{}}
+}
+
+// Predict is the U-Net's noise prediction (sampler.Denoiser).
+func (w *Worker) Predict(ctx context.Context, r sampler.Request, out []float32) error {
+	key := fmt.Sprintf("%d %d %d %s", r.N, r.H, r.W, r.Plan.Key())
+	s := w.cache[key]
+	if s == nil {
+		if len(w.cache) >= maxSessions {
+			w.evict()
+		}
+		var err error
+		if s, err = w.p.session(r.N, r.H, r.W, r.Plan, w.pool); err != nil {
+			return err
+		}
+		w.cache[key] = s
+	}
+	w.tick++
+	s.used = w.tick
+	copy(s.sample, r.X)
+	row := len(s.tx) / r.N
+	for i, c := range r.Cond {
+		if len(c.Embedding) != row {
+			return fmt.Errorf("row %d: text states of %d numbers, want %d tokens of width %d", i, len(c.Embedding), critters.Tokens, w.p.Config.CrossAttentionDim)
+		}
+		copy(s.tx[i*row:(i+1)*row], c.Embedding)
+	}
+	dim := w.p.Config.BlockOutChannels[0]
+	w.p.Config.EmbedTime(s.time[:dim], r.T)
+	for i := 1; i < r.N; i++ {
+		copy(s.time[i*dim:(i+1)*dim], s.time[:dim])
+	}
+	if err := s.machine.Run(ctx); err != nil {
+		return err
+	}
+	copy(out, s.machine.Output(s.out))
+	return nil
+}
+
+// evict drops the graph that was not used for longest.
+func (w *Worker) evict() {
+	oldest, at := "", math.MaxInt
+	for key, s := range w.cache {
+		if s.used < at {
+			oldest, at = key, s.used
+		}
+	}
+	delete(w.cache, oldest)
+}
