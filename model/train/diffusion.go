@@ -1,0 +1,124 @@
+package train
+
+import (
+	"fmt"
+	"math"
+
+	"gorgonia.org/gorgonia"
+
+	"scalecrafter/model"
+	"scalecrafter/model/critters"
+	"scalecrafter/model/ops"
+	"scalecrafter/model/params"
+	"scalecrafter/model/sampler"
+)
+
+// Diffusion is what the built-in model's training needs beside the optimiser.
+type Diffusion struct {
+	Size    int     `toml:"size"`      // picture side in px
+	Dropout float64 `toml:"dropout"`   // share of prompts replaced by the empty one
+	SNRCap  float64 `toml:"snr_gamma"` // loss weight min(SNR, cap)/SNR; 0: none (Hang et al., arXiv 2303.09556)
+}
+
+// Streams of a training run, told apart by the noise key's stage.
+const (
+	stageInit = 0x7261 + iota
+	stageStep
+	stageNoise
+)
+
+// freshNormals gives every tensor its own stream, named by the tensor.
+func freshNormals(seed uint64) func(name string, n int) []float32 {
+	return func(name string, n int) []float32 {
+		h := uint64(14695981039346656037) // FNV-1a
+		for i := 0; i < len(name); i++ {
+			h = (h ^ uint64(name[i])) * 1099511628211
+		}
+		out := make([]float32, n)
+		sampler.Noise(out, sampler.NoiseKey{Seed: seed, Sample: h, Stage: stageInit})
+		return out
+	}
+}
+
+// NewDiffusion builds the epsilon-prediction loss of the U-Net and its text
+// encoder on critters, with fresh weights.
+func NewDiffusion(cfg *model.UNetConfig, sched *sampler.NoiseSchedule, s Settings, d Diffusion) (Task, error) {
+	w := params.NewFresh(freshNormals(s.Seed))
+	task := Task{Weights: &w.Set, Meta: map[string]string{
+		"world": critters.Version, "network": fmt.Sprintf("%+v", *cfg), "diffusion": fmt.Sprintf("%+v", d),
+	}}
+	for i := 0; i < s.Shards; i++ {
+		sh, err := diffusionShard(cfg, sched, w, s, d, i)
+		if err != nil {
+			return Task{}, err
+		}
+		task.Shards = append(task.Shards, sh)
+	}
+	return task, nil
+}
+
+func diffusionShard(cfg *model.UNetConfig, sched *sampler.NoiseSchedule, w *params.Fresh, s Settings, d Diffusion, shard int) (Shard, error) {
+	n, side := s.Batch/s.Shards, d.Size/model.PixelScale
+	g := gorgonia.NewGraph()
+	x, xs := params.Input(g, "sample", n, cfg.InChannels, side, side)
+	temb, ts := params.Input(g, "time", n, cfg.BlockOutChannels[0])
+	ids, idv := params.Input(g, "ids", n, critters.Tokens)
+	pos, posv := params.Input(g, "positions", n, critters.Tokens)
+	target, tv := params.Input(g, "target", n, cfg.InChannels, side, side)
+	weight, wv := params.Input(g, "weight", n)
+	model.Positions(posv)
+
+	text, err := model.TextEncoder(w, ids, pos, cfg.CrossAttentionDim)
+	if err != nil {
+		return Shard{}, err
+	}
+	eps, err := model.UNet(cfg, w, model.UNetInputs{Sample: x, Time: temb, Text: text}, nil)
+	if err != nil {
+		return Shard{}, err
+	}
+	var loss *gorgonia.Node
+	if err := ops.Build(func() { loss = ops.WeightedMSE(eps, target, weight) }); err != nil {
+		return Shard{}, err
+	}
+
+	latent := cfg.InChannels * side * side
+	planes := make([]float32, 3*d.Size*d.Size)
+	times := make([]float64, n)
+	fill := func(step int) error {
+		for i := range n {
+			index := uint64(step)*uint64(s.Batch) + uint64(shard*n+i)
+			scene := critters.NewScene(s.Seed, index)
+			scene.RenderFloat(planes, d.Size, d.Size)
+			x0 := xs[i*latent : (i+1)*latent]
+			model.PixelUnshuffle(x0, planes, d.Size, d.Size)
+
+			r := sampler.NewStream(sampler.NoiseKey{Seed: s.Seed, Sample: index, Stage: stageStep})
+			t := r.Intn(len(sched.AlphaBar))
+			var tokens [critters.Tokens]int
+			if r.Float64() >= d.Dropout {
+				scene.Attributes().Tokens(tokens[:])
+			} else {
+				empty, _ := critters.Tokenize("")
+				copy(tokens[:], empty)
+			}
+			for j, id := range tokens {
+				idv[i*critters.Tokens+j] = float32(id)
+			}
+			noise := tv[i*latent : (i+1)*latent]
+			sampler.Noise(noise, sampler.NoiseKey{Seed: s.Seed, Sample: index, Stage: stageNoise})
+			abar := sched.AlphaBar[t]
+			a, b := float32(math.Sqrt(abar)), float32(math.Sqrt(1-abar))
+			for j, v := range x0 {
+				x0[j] = a*v + b*noise[j]
+			}
+			times[i] = float64(t)
+			wv[i] = 1
+			if snr := abar / (1 - abar); d.SNRCap > 0 && snr > d.SNRCap {
+				wv[i] = float32(d.SNRCap / snr)
+			}
+		}
+		cfg.EmbedTime(ts, times...)
+		return nil
+	}
+	return Shard{Graph: g, Loss: loss, Fill: fill}, nil
+}
