@@ -43,7 +43,7 @@ func (k embeddingBack) run(_ *Env, dst []float32, src [][]float32) {
 // pred and target [N,...] and weight [N]: a scalar.
 func WeightedMSE(pred, target, weight *gorgonia.Node) *gorgonia.Node {
 	s := pred.Shape()
-	if !same(s, target.Shape()) || size(weight.Shape()) != s[0] {
+	if len(s) < 1 || !same(s, target.Shape()) || size(weight.Shape()) != s[0] {
 		fail("mse", "prediction %v, target %v, weight %v do not fit", s, target.Shape(), weight.Shape())
 	}
 	return apply(weightedMSE{N: s[0], M: size(s) / s[0], Out: s}, []int{0}, pred, target, weight)

@@ -15,13 +15,13 @@ import (
 // Machine runs the part of a Gorgonia graph that its outputs need. Where
 // Gorgonia's TapeMachine allocates every value anew, a Machine plans all
 // intermediate values into one arena by their lifetimes when it is made, and
-// running allocates nothing for our own ops. Leaves (inputs, weights) are read
+// running allocates nothing but what the kernels' parallel loops take. Leaves (inputs, weights) are read
 // where their values lie and never copied. It is a gorgonia.VM. A Machine is
 // used by one goroutine at a time; several may share the leaves.
 type Machine struct {
-	pool    *kernels.Pool
 	arena   []float32
 	scratch []float32
+	env     Env // of every op
 	prog    []instr
 	leaves  []leaf
 	where   map[*gorgonia.Node]int // node -> index into vals
@@ -41,6 +41,7 @@ type instr struct {
 type leaf struct {
 	node *gorgonia.Node
 	val  int
+	size int // in floats
 }
 
 var _ gorgonia.VM = (*Machine)(nil)
@@ -77,8 +78,8 @@ func NewMachine(g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.
 	// operands are last used, which Sort's order does not.
 	sort.Slice(order, func(i, j int) bool { return order[i].ID() < order[j].ID() })
 
-	m := &Machine{pool: pool, where: map[*gorgonia.Node]int{}}
-	p := planner{last: map[int]int{}}
+	m := &Machine{where: map[*gorgonia.Node]int{}}
+	p := newPlanner()
 	threads := 1
 	if pool != nil {
 		threads = pool.Threads()
@@ -89,7 +90,7 @@ func NewMachine(g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.
 		m.vals = append(m.vals, nil)
 		m.where[n] = v
 		if n.Op() == nil || len(kids[n]) == 0 {
-			m.leaves = append(m.leaves, leaf{n, v})
+			m.leaves = append(m.leaves, leaf{n, v, size(n.Shape())})
 			p.leaf(v)
 			continue
 		}
@@ -105,8 +106,8 @@ func NewMachine(g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.
 			}
 			in.src = append(in.src, at)
 		}
-		if _, ok := k.(aliaser); ok {
-			p.alias(v, in.src[0])
+		if a, ok := k.(aliaser); ok {
+			p.alias(v, in.src[0], a.window())
 		} else {
 			p.fresh(v, size(k.shape()))
 		}
@@ -126,6 +127,7 @@ func NewMachine(g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.
 	m.nolive = p.sum
 	m.arena = make([]float32, total)
 	m.scratch = make([]float32, need)
+	m.env = Env{Pool: pool, Scratch: m.scratch}
 	for _, in := range m.prog {
 		if off, ok := p.place(in.dst); ok {
 			n := size(in.k.shape())
@@ -163,9 +165,11 @@ func (m *Machine) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("input %q: %w", l.node.Name(), err)
 		}
+		if len(f) != l.size {
+			return fmt.Errorf("input %q: value of shape %v has %d elements, the graph's node %v has %d", l.node.Name(), v.Shape(), len(f), l.node.Shape(), l.size)
+		}
 		m.vals[l.val] = f
 	}
-	env := Env{Pool: m.pool, Scratch: m.scratch}
 	for i := range m.prog {
 		in := &m.prog[i]
 		if err := ctx.Err(); err != nil {
@@ -181,11 +185,11 @@ func (m *Machine) Run(ctx context.Context) error {
 		}
 		if m.trace != nil {
 			start := time.Now()
-			in.k.run(&env, m.vals[in.dst], in.in)
+			in.k.run(&m.env, m.vals[in.dst], in.in)
 			m.trace[i] += time.Since(start)
 			continue
 		}
-		in.k.run(&env, m.vals[in.dst], in.in)
+		in.k.run(&m.env, m.vals[in.dst], in.in)
 	}
 	return nil
 }
@@ -195,7 +199,7 @@ func (m *Machine) Reset() {}
 
 // Close drops the machine's memory (gorgonia.VM).
 func (m *Machine) Close() error {
-	m.arena, m.scratch, m.prog, m.vals = nil, nil, nil, nil
+	m.arena, m.scratch, m.prog, m.vals, m.env = nil, nil, nil, nil, Env{}
 	return nil
 }
 

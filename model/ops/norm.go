@@ -58,6 +58,9 @@ func (k groupNormBack) run(e *Env, dst []float32, src [][]float32) {
 // LayerNorm normalises x [...,C] over its last axis and applies gamma and beta [C].
 func LayerNorm(x, gamma, beta *gorgonia.Node, eps float32) *gorgonia.Node {
 	s := x.Shape()
+	if len(s) < 1 {
+		fail("layer norm", "x has shape %v, want [...,C]", s)
+	}
 	c := s[len(s)-1]
 	if size(gamma.Shape()) != c || size(beta.Shape()) != c {
 		fail("layer norm", "x has shape %v, weight %v, bias %v: want [%d]", s, gamma.Shape(), beta.Shape(), c)
@@ -139,7 +142,7 @@ func (k activateBack) run(e *Env, dst []float32, src [][]float32) {
 func GEGLU(x *gorgonia.Node) *gorgonia.Node {
 	s := x.Shape()
 	last := len(s) - 1
-	if s[last]%2 != 0 {
+	if last < 0 || s[last]%2 != 0 {
 		fail("geglu", "x has shape %v, want an even last axis", s)
 	}
 	out := append([]int(nil), s...)

@@ -13,6 +13,7 @@ import (
 	"hash"
 	"hash/fnv"
 	"reflect"
+	"unsafe"
 
 	"github.com/chewxy/hm"
 	"gorgonia.org/gorgonia"
@@ -145,18 +146,23 @@ func (o Op) Do(vals ...gorgonia.Value) (gorgonia.Value, error) {
 	return tensor.New(tensor.WithShape(o.k.shape()...), tensor.WithBacking(dst)), nil
 }
 
-// floats is the plain slice behind a Gorgonia value.
+// floats is the plain slice behind a Gorgonia value, shared with it.
 func floats(v gorgonia.Value) ([]float32, error) {
-	if v == nil {
+	switch d := v.(type) {
+	case nil:
 		return nil, fmt.Errorf("no value bound")
+	case *gorgonia.F32:
+		return unsafe.Slice((*float32)(d), 1), nil
+	case *tensor.Dense:
+		if d.Dtype() != tensor.Float32 {
+			return nil, fmt.Errorf("value of type %v, want float32", d.Dtype())
+		}
+		if d.RequiresIterator() || d.DataOrder().IsColMajor() {
+			return nil, fmt.Errorf("value of shape %v is a view with strides %v, want row-major memory: clone it", d.Shape(), d.Strides())
+		}
+		return d.Float32s(), nil
 	}
-	switch d := v.Data().(type) {
-	case []float32:
-		return d, nil
-	case float32:
-		return []float32{d}, nil
-	}
-	return nil, fmt.Errorf("value of type %T, want float32", v.Data())
+	return nil, fmt.Errorf("value of type %T, want a float32 tensor or scalar", v)
 }
 
 func (o Op) ReturnsPtr() bool     { return true }

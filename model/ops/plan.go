@@ -6,7 +6,8 @@ import "sort"
 // that are never alive together share memory.
 type planner struct {
 	stores []store
-	of     map[int]int // value -> store; leaves have none
+	of     map[int]int // value -> store; leaves have none, -1
+	offset map[int]int // value -> where it begins in its store, for windows
 	last   map[int]int // store -> last instruction that touches it
 	sum    int
 }
@@ -20,17 +21,13 @@ type store struct {
 // blockFloats keeps every value on a 64-byte boundary.
 const blockFloats = 16
 
-func (p *planner) leaf(v int) {
-	if p.of == nil {
-		p.of = map[int]int{}
-	}
-	p.of[v] = -1
+func newPlanner() planner {
+	return planner{of: map[int]int{}, offset: map[int]int{}, last: map[int]int{}}
 }
 
+func (p *planner) leaf(v int) { p.of[v] = -1 }
+
 func (p *planner) fresh(v, n int) {
-	if p.of == nil {
-		p.of = map[int]int{}
-	}
 	n = (n + blockFloats - 1) / blockFloats * blockFloats
 	p.of[v] = len(p.stores)
 	p.stores = append(p.stores, store{size: n})
@@ -38,7 +35,10 @@ func (p *planner) fresh(v, n int) {
 }
 
 // alias makes v a window into base: they share one store and its lifetime.
-func (p *planner) alias(v, base int) { p.of[v] = p.of[base] }
+func (p *planner) alias(v, base, offset int) {
+	p.of[v] = p.of[base]
+	p.offset[v] = p.offset[base] + offset
+}
 
 func (p *planner) use(v, at int) {
 	if s := p.of[v]; s >= 0 && at >= p.last[s] {
@@ -78,8 +78,10 @@ func (p *planner) layOut(prog []instr) int {
 }
 
 // reusable is an operand's store that the result may be written over: the op
-// allows it, the operand dies here and is as large, and no other operand lies
-// in it. -1 if there is none.
+// allows it, the operand dies here, is as large and begins where its store
+// does (else the result would lie shifted over it, and threads would overwrite
+// what others have yet to read), and no other operand lies in it. -1 if there
+// is none.
 func (p *planner) reusable(in instr, at int) int {
 	ip, ok := in.k.(inPlacer)
 	if !ok {
@@ -87,7 +89,7 @@ func (p *planner) reusable(in instr, at int) int {
 	}
 	for _, i := range ip.inPlace() {
 		s := p.of[in.src[i]]
-		if s < 0 || p.last[s] != at || p.stores[s].size != p.stores[p.of[in.dst]].size || !p.stores[s].placed {
+		if s < 0 || p.offset[in.src[i]] != 0 || p.last[s] != at || p.stores[s].size != p.stores[p.of[in.dst]].size || !p.stores[s].placed {
 			continue
 		}
 		shared := false

@@ -25,6 +25,11 @@ func (k part) run(*Env, []float32, [][]float32) {}
 
 // Reshape gives x another shape of the same size, without a copy.
 func Reshape(x *gorgonia.Node, shape ...int) *gorgonia.Node {
+	for _, d := range shape {
+		if d < 1 {
+			fail("reshape", "%v cannot be %v: every axis must be 1 or longer", x.Shape(), shape)
+		}
+	}
 	if size(shape) != size(x.Shape()) {
 		fail("reshape", "%v has %d elements, %v has %d", x.Shape(), size(x.Shape()), shape, size(shape))
 	}

@@ -2,7 +2,6 @@ package train
 
 import (
 	"fmt"
-	"math"
 
 	"gorgonia.org/gorgonia"
 
@@ -17,7 +16,10 @@ import (
 type Diffusion struct {
 	Size    int     `toml:"size"`      // picture side in px
 	Dropout float64 `toml:"dropout"`   // share of prompts replaced by the empty one
-	SNRCap  float64 `toml:"snr_gamma"` // loss weight min(SNR, cap)/SNR; 0: none (Hang et al., arXiv 2303.09556)
+	// SNRCap is min-SNR's gamma: the squared error of the clean picture is
+	// weighted by min(SNR, cap). 0: every timestep's error of the network's own
+	// target counts alike. Source: Hang et al., arXiv 2303.09556.
+	SNRCap float64 `toml:"snr_gamma"`
 }
 
 // Streams of a training run, told apart by the noise key's stage.
@@ -40,12 +42,12 @@ func freshNormals(seed uint64) func(name string, n int) []float32 {
 	}
 }
 
-// NewDiffusion builds the epsilon-prediction loss of the U-Net and its text
-// encoder on critters, with fresh weights.
+// NewDiffusion builds the denoising loss of the U-Net and its text encoder on
+// critters, with fresh weights; the schedule says what the network predicts.
 func NewDiffusion(cfg *model.UNetConfig, sched *sampler.NoiseSchedule, s Settings, d Diffusion) (Task, error) {
 	w := params.NewFresh(freshNormals(s.Seed))
 	task := Task{Weights: &w.Set, Meta: map[string]string{
-		"world": critters.Version, "network": fmt.Sprintf("%+v", *cfg), "diffusion": fmt.Sprintf("%+v", d),
+		"world": critters.Version, "network": fmt.Sprintf("%+v", *cfg), "diffusion": fmt.Sprintf("%+v %+v", d, sched.Config),
 	}}
 	for i := 0; i < s.Shards; i++ {
 		sh, err := diffusionShard(cfg, sched, w, s, d, i)
@@ -83,14 +85,14 @@ func diffusionShard(cfg *model.UNetConfig, sched *sampler.NoiseSchedule, w *para
 
 	latent := cfg.InChannels * side * side
 	planes := make([]float32, 3*d.Size*d.Size)
+	clean, noise := make([]float32, latent), make([]float32, latent)
 	times := make([]float64, n)
 	fill := func(step int) error {
 		for i := range n {
 			index := uint64(step)*uint64(s.Batch) + uint64(shard*n+i)
 			scene := critters.NewScene(s.Seed, index)
 			scene.RenderFloat(planes, d.Size, d.Size)
-			x0 := xs[i*latent : (i+1)*latent]
-			model.PixelUnshuffle(x0, planes, d.Size, d.Size)
+			model.PixelUnshuffle(clean, planes, d.Size, d.Size)
 
 			r := sampler.NewStream(sampler.NoiseKey{Seed: s.Seed, Sample: index, Stage: stageStep})
 			t := r.Intn(len(sched.AlphaBar))
@@ -104,21 +106,30 @@ func diffusionShard(cfg *model.UNetConfig, sched *sampler.NoiseSchedule, w *para
 			for j, id := range tokens {
 				idv[i*critters.Tokens+j] = float32(id)
 			}
-			noise := tv[i*latent : (i+1)*latent]
 			sampler.Noise(noise, sampler.NoiseKey{Seed: s.Seed, Sample: index, Stage: stageNoise})
-			abar := sched.AlphaBar[t]
-			a, b := float32(math.Sqrt(abar)), float32(math.Sqrt(1-abar))
-			for j, v := range x0 {
-				x0[j] = a*v + b*noise[j]
-			}
+			sched.Target(tv[i*latent:(i+1)*latent], clean, noise, t)
+			sched.AddNoise(xs[i*latent:(i+1)*latent], clean, noise, t)
 			times[i] = float64(t)
-			wv[i] = 1
-			if snr := abar / (1 - abar); d.SNRCap > 0 && snr > d.SNRCap {
-				wv[i] = float32(d.SNRCap / snr)
-			}
+			wv[i] = d.weight(sched.Config.Prediction, sched.SNR(t))
 		}
 		cfg.EmbedTime(ts, times...)
 		return nil
 	}
 	return Shard{Graph: g, Loss: loss, Fill: fill}, nil
+}
+
+// weight is the loss weight of a timestep of the given signal-to-noise ratio:
+// min-SNR's weight on the clean picture, carried over to the network's target.
+func (d Diffusion) weight(p sampler.Prediction, snr float64) float32 {
+	if d.SNRCap == 0 {
+		return 1
+	}
+	w := min(snr, d.SNRCap)
+	switch p {
+	case sampler.Epsilon:
+		w /= snr
+	case sampler.VPrediction:
+		w /= snr + 1
+	}
+	return float32(w)
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync"
 
 	"gorgonia.org/gorgonia"
 
@@ -140,12 +141,15 @@ func (t *Trainer) Machine(shard int) *ops.Machine { return t.shards[shard].machi
 // leaves the weights as they were.
 func (t *Trainer) Step(ctx context.Context) (Progress, error) {
 	errs := make([]error, len(t.shards))
-	t.pool.Run(len(t.shards), func(i int) {
-		sh := t.shards[i]
-		if errs[i] = sh.Fill(t.step); errs[i] == nil {
-			errs[i] = sh.machine.Run(ctx)
-		}
-	})
+	var wait sync.WaitGroup
+	for i, sh := range t.shards {
+		wait.Go(func() {
+			if errs[i] = sh.Fill(t.step); errs[i] == nil {
+				errs[i] = sh.machine.Run(ctx)
+			}
+		})
+	}
+	wait.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return Progress{}, err
 	}
