@@ -1,0 +1,112 @@
+package reports
+
+import (
+	"bytes"
+	"encoding/csv"
+	"strconv"
+
+	"scalecrafter/reports/results"
+)
+
+// csvBytes writes records with \n line ends. Writing to memory cannot fail.
+func csvBytes(records [][]string) []byte {
+	var b bytes.Buffer
+	w := csv.NewWriter(&b)
+	w.WriteAll(records)
+	return b.Bytes()
+}
+
+// csvValue is mean, lo, hi, n at full precision, in stored units (a share of
+// 1 is 1, not 100); fields are empty where nothing was measured.
+func csvValue(v results.Value, ok bool) []string {
+	out := make([]string, 4)
+	if !ok {
+		return out
+	}
+	out[0] = exact(v.Mean)
+	if v.HasInterval {
+		out[1], out[2] = exact(v.Lo), exact(v.Hi)
+	}
+	out[3] = strconv.Itoa(v.N)
+	return out
+}
+
+// resultsCSV holds one line a row, four fields a metric.
+func resultsCSV(v *view) []byte {
+	var axes []string
+	seen := map[string]bool{}
+	for _, r := range v.rows {
+		for _, a := range r.cell.Axes {
+			if !seen[a.Name] {
+				seen[a.Name] = true
+				axes = append(axes, a.Name)
+			}
+		}
+	}
+	head := []string{"row", "id", "label", "method", "kind", "status", "error", "n", "nfe", "seconds"}
+	for _, a := range axes {
+		head = append(head, "axis_"+a)
+	}
+	for _, c := range v.columns {
+		head = append(head, c.Key, c.Key+"_lo", c.Key+"_hi", c.Key+"_n")
+	}
+	records := [][]string{head}
+	for _, r := range v.rows {
+		c := r.cell
+		role := "cell"
+		switch {
+		case r.reference:
+			role = "reference"
+		case c.Baseline:
+			role = "baseline"
+		}
+		line := []string{role, c.ID, r.label, clean(c.Method), clean(c.Kind), c.Status, r.reason,
+			strconv.Itoa(c.N), exact(c.NFE), exact(c.Seconds)}
+		for _, name := range axes {
+			a := findAxis(c, name)
+			switch {
+			case a == nil:
+				line = append(line, "")
+			case a.Number != nil:
+				line = append(line, exact(*a.Number))
+			default:
+				line = append(line, clean(a.Text))
+			}
+		}
+		for _, col := range v.columns {
+			val, ok := c.Metrics[col.Key]
+			line = append(line, csvValue(val, ok && !r.failed)...)
+		}
+		records = append(records, line)
+	}
+	return csvBytes(records)
+}
+
+// effectsCSV holds one line a cell and metric.
+func effectsCSV(v *view) []byte {
+	records := [][]string{{"id", "label", "metric", "difference", "lo", "hi", "n", "p", "significant"}}
+	for _, r := range v.rows {
+		if r.reference || r.failed {
+			continue
+		}
+		for _, col := range v.columns {
+			e, ok := r.cell.Effects[col.Key]
+			if !ok || r.cell.Baseline {
+				continue
+			}
+			line := append([]string{r.cell.ID, r.label, col.Key}, csvValue(e.Value, true)...)
+			records = append(records, append(line, exact(e.P), strconv.FormatBool(e.Significant)))
+		}
+	}
+	return csvBytes(records)
+}
+
+// findAxis returns the cell's axis of that name, or nil.
+func findAxis(c *results.Cell, name string) *results.Axis {
+	for i := range c.Axes {
+		if c.Axes[i].Name == name {
+			return &c.Axes[i]
+		}
+	}
+	return nil
+}

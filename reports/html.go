@@ -1,0 +1,257 @@
+package reports
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"strings"
+
+	"scalecrafter/reports/results"
+)
+
+var (
+	//go:embed page.html
+	pageSource string
+	//go:embed page.css
+	pageStyle string
+
+	pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+		"minus": func(s string) string { return strings.ReplaceAll(s, "-", "−") },
+	}).Parse(pageSource))
+)
+
+// pageData is what the template reads: text only, all escaped by it, but for
+// the drawings and data URIs, which this package made.
+type pageData struct {
+	Style      template.CSS
+	Title      string
+	Question   string
+	Facts      []string
+	Lead       string
+	More       []string
+	Columns    []column
+	Rows       []pageRow
+	Glance     *pageGlance
+	Effects    *pageEffects
+	Baseline   string
+	Notes      map[string]string
+	Failed     []pageFailure
+	Plots      []pageFigure
+	Plans      []pageFigure
+	PlainCells []string
+	Prompts    []string
+	Pictures   []pagePictures
+	Terms      [][2]string
+	Provenance [][2]string
+	TOML       string
+	Sections   []pageSection
+}
+
+type pageSection struct{ ID, Name string }
+
+type pageFailure struct{ Label, Reason string }
+
+type pageFigure struct {
+	SVG     template.HTML
+	Caption string
+}
+
+type pageRow struct {
+	Label              string
+	N, NFE, Seconds    string
+	Reference          bool
+	LastReference      bool
+	Baseline           bool
+	Failed             bool
+	Reason             string
+	Span               int
+	Entries            []pageEntry
+	LabelledByBaseline string
+}
+
+type pageEntry struct {
+	Mean, Interval string
+	Best, Measured bool
+	Mark           int
+}
+
+// pageGlance is the baseline's pictures above those of the best cell in the
+// first column, where there is one that earned it.
+type pageGlance struct {
+	Prompts []string
+	Rows    []pagePictures
+}
+
+type pageEffects struct {
+	Columns []column
+	Rows    []pageRow
+}
+
+type pagePictures struct {
+	Label     string
+	Reference bool
+	Message   string
+	Value     string // the first column's, in the glance
+	Tiles     []pageTile
+}
+
+type pageTile struct {
+	URI     template.URL
+	Alt     string
+	Problem string
+}
+
+// Head and Plain let the template read a column.
+func (c column) Head() string  { return c.head }
+func (c column) Plain() string { return c.plain }
+
+// Arrow, Name and Measure are the parts of a column's head.
+func (c column) Arrow() string {
+	if c.HigherIsBetter {
+		return "↑"
+	}
+	return "↓"
+}
+
+func (c column) Direction() string {
+	if c.HigherIsBetter {
+		return "higher is better"
+	}
+	return "lower is better"
+}
+
+// Measure is the unit of values, Points that of differences.
+func (c column) Measure() string { u, _ := unit(c.Metric); return u }
+func (c column) Points() string  { _, u := unit(c.Metric); return u }
+
+// htmlPage renders the self-contained page.
+func htmlPage(v *view, plots, plans []figure, g *pictures) ([]byte, error) {
+	d := pageData{
+		Style:      template.CSS(pageStyle),
+		Title:      v.title,
+		Question:   v.question,
+		Facts:      v.facts,
+		Columns:    v.columns,
+		Notes:      map[string]string{"values": noteValues, "best": noteBest, "effects": noteEffect},
+		Prompts:    g.prompts,
+		Terms:      v.definitions(),
+		Provenance: v.provenance(),
+		TOML:       strings.TrimSpace(v.s.ResolvedTOML),
+	}
+	if v.baseline != nil {
+		d.Baseline = v.baseline.label
+	}
+	if len(v.answer) > 0 {
+		d.Lead, d.More = v.answer[0], v.answer[1:]
+	}
+	for i, r := range v.rows {
+		row := pageRow{
+			Label: r.label, N: r.n, NFE: r.nfe, Seconds: r.seconds,
+			Reference: r.reference, Baseline: !r.reference && r.cell.Baseline,
+			LastReference: r.reference && i+1 < len(v.rows) && !v.rows[i+1].reference,
+			Failed:        r.failed, Reason: r.reason, Span: max(len(v.columns), 1),
+		}
+		for _, e := range r.entries {
+			row.Entries = append(row.Entries, pageEntry{Mean: e.mean, Interval: e.interval, Best: e.best, Measured: e.measured})
+		}
+		d.Rows = append(d.Rows, row)
+	}
+	for _, r := range v.failed {
+		d.Failed = append(d.Failed, pageFailure{r.label, r.reason})
+	}
+	if v.effects != nil {
+		t := &pageEffects{Columns: v.effects.columns}
+		for _, r := range v.effects.rows {
+			row := pageRow{Label: r.label}
+			for _, e := range r.entries {
+				row.Entries = append(row.Entries, pageEntry{Mean: e.mean, Interval: e.interval, Mark: e.mark, Measured: e.measured})
+			}
+			t.Rows = append(t.Rows, row)
+		}
+		d.Effects = t
+	}
+	for _, f := range plots {
+		d.Plots = append(d.Plots, pageFigure{template.HTML(f.inline), f.caption})
+	}
+	for _, f := range plans {
+		d.Plans = append(d.Plans, pageFigure{SVG: template.HTML(f.inline)})
+	}
+	for _, r := range v.rows {
+		if !r.reference && !r.failed && planIsPlain(r.cell) {
+			d.PlainCells = append(d.PlainCells, r.label)
+		}
+	}
+	shown := map[*results.Cell]pagePictures{}
+	for _, r := range g.rows {
+		row := pagePictures{Label: r.label, Reference: r.reference, Message: r.message}
+		for i, p := range r.pictures {
+			tile := pageTile{Problem: p.problem, Alt: fmt.Sprintf("%s: %s", r.label, g.prompts[i])}
+			if p.img != nil {
+				uri, err := p.dataURI()
+				if err != nil {
+					return nil, err
+				}
+				tile.URI = template.URL(uri)
+			}
+			row.Tiles = append(row.Tiles, tile)
+		}
+		d.Pictures = append(d.Pictures, row)
+		shown[r.cell] = row
+	}
+	d.Glance = glance(v, shown, g.prompts)
+	d.Sections = sections(d)
+	var b bytes.Buffer
+	if err := pageTemplate.Execute(&b, d); err != nil {
+		return nil, fmt.Errorf("reports: page: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// glance picks the two rows that show the answer. It returns nil where no
+// cell is better than the baseline, or pictures lack.
+func glance(v *view, shown map[*results.Cell]pagePictures, prompts []string) *pageGlance {
+	if v.baseline == nil || len(v.columns) == 0 || v.baseline.failed {
+		return nil
+	}
+	m := v.columns[0].Metric
+	var best *row
+	for i := range v.rows {
+		r := &v.rows[i]
+		if !r.entries[0].best || r.cell.Baseline || len(r.cell.Images) == 0 {
+			continue
+		}
+		if best == nil || better(m, r.cell.Metrics[m.Key].Mean, best.cell.Metrics[m.Key].Mean) {
+			best = r
+		}
+	}
+	if best == nil || len(v.baseline.cell.Images) == 0 {
+		return nil
+	}
+	out := &pageGlance{Prompts: prompts}
+	for _, r := range []*row{v.baseline, best} {
+		p := shown[r.cell]
+		p.Label = r.label
+		u, _ := unit(m)
+		p.Value = strings.TrimSpace(fmt.Sprintf("%s %s %s", v.columns[0].Title, r.entries[0].mean, u))
+		out.Rows = append(out.Rows, p)
+	}
+	return out
+}
+
+// sections lists the parts that the page has, for its navigation.
+func sections(d pageData) []pageSection {
+	s := []pageSection{{"results", "Results"}}
+	add := func(ok bool, id, name string) {
+		if ok {
+			s = append(s, pageSection{id, name})
+		}
+	}
+	add(d.Effects != nil, "effects", "Effects")
+	add(len(d.Plots) > 0, "plots", "Plots")
+	add(len(d.Prompts) > 0, "pictures", "Pictures")
+	add(len(d.Plans) > 0, "plans", "What was executed")
+	add(true, "terms", "Terms")
+	add(len(d.Provenance) > 0 || d.TOML != "", "provenance", "Provenance")
+	return s
+}

@@ -1,0 +1,560 @@
+package reports
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"scalecrafter/reports/results"
+)
+
+// short is the sample cut down so that a whole report takes little time.
+func short(t testing.TB) *results.Summary {
+	s := sample(t, "")
+	last := len(s.Cells) - 1
+	s.Cells = []results.Cell{s.Cells[0], s.Cells[3], s.Cells[7], s.Cells[last-2], s.Cells[last]}
+	return s
+}
+
+func find(t testing.TB, files []artifact, name string) []byte {
+	t.Helper()
+	for _, f := range files {
+		if f.name == name {
+			return f.data
+		}
+	}
+	t.Fatalf("no file %s", name)
+	return nil
+}
+
+func TestEqualInputGivesEqualBytes(t *testing.T) {
+	dir := t.TempDir()
+	s := short(t)
+	s.Cells[0].Images = []string{"a.png"}
+	writePNG(t, filepath.Join(dir, "a.png"), 20, 10)
+	first, err := render(s, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := render(copyOf(t, s), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first) != len(second) {
+		t.Fatalf("%d files, then %d", len(first), len(second))
+	}
+	for i := range first {
+		if first[i].name != second[i].name || !bytes.Equal(first[i].data, second[i].data) {
+			t.Errorf("%s differs between two runs", first[i].name)
+		}
+	}
+}
+
+// wellFormed decodes doc as XML to its end.
+func wellFormed(doc []byte) error {
+	d := xml.NewDecoder(bytes.NewReader(doc))
+	for {
+		if _, err := d.Token(); err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+func TestFiguresAreWellFormed(t *testing.T) {
+	s := short(t)
+	s.Cells[1].Label = `<b>"&' 漢字 ü`
+	files, err := render(s, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	date := regexp.MustCompile(`20\d\d-\d\d-\d\d`)
+	svgs := 0
+	for _, f := range files {
+		switch filepath.Ext(f.name) {
+		case ".svg":
+			svgs++
+			if err := wellFormed(f.data); err != nil {
+				t.Errorf("%s: %v", f.name, err)
+			}
+			if date.Match(f.data) {
+				t.Errorf("%s holds a date", f.name)
+			}
+			if bytes.Contains(f.data, []byte("NaN")) || bytes.Contains(f.data, []byte("Inf")) {
+				t.Errorf("%s holds a number that is none", f.name)
+			}
+		case ".png":
+			if _, err := png.Decode(bytes.NewReader(f.data)); err != nil {
+				t.Errorf("%s: %v", f.name, err)
+			}
+		}
+	}
+	if want := len(s.Plots) + 3; svgs != want {
+		t.Errorf("%d drawings, want %d: the plots and the plans that change a layer", svgs, want)
+	}
+}
+
+var (
+	linkRE = regexp.MustCompile(`(?:src|href)="([^"]*)"`)
+	tagRE  = regexp.MustCompile(`<(/?)([a-z][a-z0-9]*)((?:"[^"]*"|[^">])*)>`)
+	voidEl = map[string]bool{"meta": true, "link": true, "img": true}
+)
+
+// checkPage holds what every page must be: balanced, self-contained, without
+// script, and with the answer before anything else.
+func checkPage(t testing.TB, page string) {
+	t.Helper()
+	for _, m := range linkRE.FindAllStringSubmatch(page, -1) {
+		if !strings.HasPrefix(m[1], "data:") && !strings.HasPrefix(m[1], "#") {
+			t.Errorf("the page links to %q", m[1])
+		}
+		if id, ok := strings.CutPrefix(m[1], "#"); ok && !strings.Contains(page, `id="`+id+`"`) {
+			t.Errorf("the page has no part %q", id)
+		}
+	}
+	for _, bad := range []string{"<script", "@import", "url(", "ZgotmplZ", "<no value>"} {
+		if strings.Contains(page, bad) {
+			t.Errorf("the page holds %q", bad)
+		}
+	}
+	var open []string
+	for _, m := range tagRE.FindAllStringSubmatch(page, -1) {
+		switch {
+		case voidEl[m[2]] || strings.HasSuffix(m[3], "/"):
+		case m[1] == "":
+			open = append(open, m[2])
+		case len(open) == 0 || open[len(open)-1] != m[2]:
+			t.Fatalf("</%s> closes %v", m[2], open)
+		default:
+			open = open[:len(open)-1]
+		}
+	}
+	if len(open) > 0 {
+		t.Errorf("open elements %v", open)
+	}
+	for _, m := range regexp.MustCompile(`<(th|img|svg)\b[^>]*>`).FindAllString(page, -1) {
+		if strings.HasPrefix(m, "<th") && !strings.Contains(m, "scope=") && !strings.HasPrefix(m, "<thead") {
+			t.Errorf("no scope: %s", m)
+		}
+		if strings.HasPrefix(m, "<img") && !strings.Contains(m, "alt=") || strings.HasPrefix(m, "<svg") && !strings.Contains(m, "aria-label=") {
+			t.Errorf("no text for those who do not see it: %.80s", m)
+		}
+	}
+	if a, r := strings.Index(page, `id="answer"`), strings.Index(page, "<table"); a < 0 || r < a {
+		t.Error("the answer does not come before the tables")
+	}
+}
+
+func TestPage(t *testing.T) {
+	dir := t.TempDir()
+	s := short(t)
+	s.Title = `</title><script>alert("x")</script>`
+	s.Cells[1].Label = `<img src=x onerror=alert(1)>`
+	s.Prompts[0] = `"><script>`
+	s.ResolvedTOML = "a = \"</pre><script>\""
+	s.Cells[0].Images = []string{"a.png", "lost.png"}
+	s.Cells[1].Images = []string{"a.png"}
+	writePNG(t, filepath.Join(dir, "a.png"), 16, 16)
+	files, err := render(s, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(find(t, files, "report.html"))
+	checkPage(t, page)
+	for _, want := range []string{"Yes: re-dilation", "1 cell failed", "lower the factor", "file is missing", "not drawn", "data:image/png;base64,",
+		"prefers-color-scheme: dark", "configs/ablate_dilation.toml", "critter-net reads", "any step: direct sampling.</p>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(page, "<img src=x") {
+		t.Error("a label got into the page unescaped")
+	}
+}
+
+func TestShapes(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(s *results.Summary)
+		want string // in the page
+	}{
+		{"one cell", func(s *results.Summary) { s.Cells, s.Reference = s.Cells[:1], nil }, "No cell has both this metric and the axis"},
+		{"all failed", func(s *results.Summary) {
+			s.Reference = nil
+			for i := range s.Cells {
+				s.Cells[i].Status, s.Cells[i].Error, s.Cells[i].Baseline = "failed", "out of memory", i == 0
+			}
+		}, "5 cells failed"},
+		{"no columns", func(s *results.Summary) { s.Columns, s.Plots = nil, nil }, "direct sampling"},
+		{"no baseline", func(s *results.Summary) { s.Cells = s.Cells[1:] }, "Against the baseline"},
+		{"no findings", func(s *results.Summary) { s.Findings = nil }, "No finding was computed"},
+		{"bare", func(s *results.Summary) {
+			*s = results.Summary{Version: s.Version, Cells: []results.Cell{{Status: "done"}}}
+		}, "Ablation report"},
+		{"thirty cells, long and foreign labels", func(s *results.Summary) {
+			one := s.Cells[1]
+			for i := range 30 {
+				c := one
+				c.ID, c.Plan = strconv.Itoa(i), nil
+				c.Label = strings.Repeat("überlange Bezeichnung – 非常に長い ", 4) + strconv.Itoa(i)
+				c.Method = "method " + strconv.Itoa(i)
+				s.Cells = append(s.Cells, c)
+			}
+		}, "非常に長い 29"},
+		{"equal values", func(s *results.Summary) {
+			for i := range s.Cells {
+				for k := range s.Cells[i].Metrics {
+					s.Cells[i].Metrics[k] = results.Value{Mean: 0.5, Lo: 0.5, Hi: 0.5, HasInterval: true}
+				}
+			}
+		}, "50.0"},
+		{"named axis, no numbers", func(s *results.Summary) {
+			for i := range s.Cells {
+				for j := range s.Cells[i].Axes {
+					s.Cells[i].Axes[j].Number = nil
+				}
+			}
+		}, "factor ×2"},
+		{"no intervals", func(s *results.Summary) {
+			for i := range s.Cells {
+				for k, v := range s.Cells[i].Metrics {
+					v.HasInterval = false
+					s.Cells[i].Metrics[k] = v
+				}
+			}
+		}, "66.0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := short(t)
+			s.Plots = s.Plots[1:3]
+			tt.edit(s)
+			files, err := render(s, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			page := string(find(t, files, "report.html"))
+			checkPage(t, page)
+			if !strings.Contains(page, tt.want) {
+				t.Errorf("the page lacks %q", tt.want)
+			}
+			for _, f := range files {
+				if len(f.data) == 0 {
+					t.Errorf("%s is empty", f.name)
+				}
+			}
+		})
+	}
+}
+
+func TestWriteReplacesAndTidies(t *testing.T) {
+	dir := t.TempDir()
+	s := short(t)
+	s.Plots = s.Plots[:2]
+	if err := Write(s, dir); err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(dir, "figures", "notes.txt")
+	if err := os.WriteFile(own, []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	bad := copyOf(t, s)
+	bad.Cells[1].Status = "?"
+	if err := Write(bad, dir); err == nil {
+		t.Fatal("a bad summary was written")
+	}
+	if now, err := os.ReadFile(filepath.Join(dir, "report.html")); err != nil || !bytes.Equal(now, old) {
+		t.Error("a refused summary changed the report")
+	}
+
+	s.Plots = s.Plots[:1]
+	for i := range s.Cells {
+		s.Cells[i].Effects = nil
+	}
+	if err := Write(s, dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"right-over-tau.svg": true, "eyes-over-tau.svg": false, "eyes-over-tau.png": false, "notes.txt": true, "../tables/effects.tex": false} {
+		if _, err := os.Stat(filepath.Join(dir, "figures", name)); (err == nil) != want {
+			t.Errorf("figures/%s exists: %v, want %v", name, err == nil, want)
+		}
+	}
+	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if strings.Contains(path, ".tmp") {
+			t.Errorf("%s was left behind", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func writePNG(t testing.TB, path string, w, h int) *image.NRGBA {
+	t.Helper()
+	img := image.NewNRGBA(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			img.SetNRGBA(x, y, color.NRGBA{uint8(37 * x), uint8(91 * y), uint8(x ^ y), 255})
+		}
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func TestReadPicture(t *testing.T) {
+	dir := t.TempDir()
+	writePNG(t, filepath.Join(dir, "good.png"), 9, 7)
+	whole, err := os.ReadFile(filepath.Join(dir, "good.png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	huge := append([]byte{}, whole...)
+	copy(huge[16:24], []byte{0, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0xff}) // IHDR width, height
+	for name, data := range map[string][]byte{"half.png": whole[:len(whole)/2], "text.png": []byte("no picture"), "empty.png": nil, "huge.png": huge} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"good.png": "", "lost.png": "file is missing", "half.png": "not a whole PNG file",
+		"text.png": "not a whole PNG file", "empty.png": "not a whole PNG file", "huge.png": "not a whole PNG file", ".": "file cannot be read"} {
+		p := readPicture(dir, name)
+		if p.problem != want || (p.img == nil) != (want != "") {
+			t.Errorf("%s: problem %q, want %q", name, p.problem, want)
+		}
+	}
+}
+
+// Enlarging copies every pixel into a block; reducing keeps a flat colour.
+func TestResized(t *testing.T) {
+	img := writePNG(t, filepath.Join(t.TempDir(), "x.png"), 12, 8)
+	out := resized(img, 40)
+	if got, want := out.Bounds().Size(), image.Pt(36, 24); got != want {
+		t.Fatalf("enlarged to %v, want %v", got, want)
+	}
+	for y := range 24 {
+		for x := range 36 {
+			if got, want := out.At(x, y), img.At(x/3, y/3); got != want {
+				t.Fatalf("pixel %d,%d is %v, want %v", x, y, got, want)
+			}
+		}
+	}
+	if got := resized(img, 12); got != image.Image(img) {
+		t.Error("a picture that fits was changed")
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		w, h := rapid.IntRange(1, 60).Draw(t, "w"), rapid.IntRange(1, 60).Draw(t, "h")
+		side := rapid.IntRange(1, 30).Draw(t, "side")
+		flat := image.NewNRGBA(image.Rect(0, 0, w, h))
+		c := color.NRGBA{10, 200, 90, 255}
+		for i := range flat.Pix {
+			flat.Pix[i] = []uint8{c.R, c.G, c.B, c.A}[i%4]
+		}
+		out := resized(flat, side)
+		b := out.Bounds()
+		if b.Dx() > max(side, 1) && b.Dx() > 1 || b.Dy() > side && b.Dy() > 1 {
+			t.Fatalf("%dx%d in %d gave %v", w, h, side, b)
+		}
+		for y := range b.Dy() {
+			for x := range b.Dx() {
+				if got := color.NRGBAModel.Convert(out.At(x, y)); got != c {
+					t.Fatalf("pixel %d,%d is %v, want %v", x, y, got, c)
+				}
+			}
+		}
+	})
+}
+
+// The grid shows every pixel of a picture where it says it does.
+func TestGridIsPixelExact(t *testing.T) {
+	dir := t.TempDir()
+	img := writePNG(t, filepath.Join(dir, "a.png"), 64, 64)
+	s := short(t)
+	s.Reference = nil
+	s.Cells = s.Cells[:1]
+	s.Cells[0].Images = []string{"a.png"}
+	g := loadPictures(newView(s), dir)
+	data, err := g.png()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := png.Decode(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := out.Bounds()
+	x0, y0 := gridGap+gridLabel, b.Dy()-gridGap-minTile
+	for y := range minTile {
+		for x := range minTile {
+			if got, want := color.NRGBAModel.Convert(out.At(x0+x, y0+y)), img.At(x/2, y/2); got != want {
+				t.Fatalf("pixel %d,%d is %v, want %v", x, y, got, want)
+			}
+		}
+	}
+}
+
+func TestRoundTicks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		lo := rapid.Float64Range(-1000, 1000).Draw(t, "lo")
+		hi := lo + rapid.Float64Range(1e-3, 2000).Draw(t, "range")
+		ticks := roundTicks{5}.Ticks(lo, hi)
+		if len(ticks) < 2 || len(ticks) > 7 {
+			t.Fatalf("%d ticks in [%g, %g]", len(ticks), lo, hi)
+		}
+		for i, k := range ticks {
+			v, err := strconv.ParseFloat(k.Label, 64)
+			if err != nil || abs(v-k.Value) > 1e-9*(1+abs(v)) {
+				t.Fatalf("tick %g is labelled %q in [%g, %g]", k.Value, k.Label, lo, hi)
+			}
+			if k.Value < lo-1e-6*(hi-lo) || k.Value > hi+1e-6*(hi-lo) || i > 0 && k.Value <= ticks[i-1].Value {
+				t.Fatalf("tick %g is out of order or of [%g, %g]", k.Value, lo, hi)
+			}
+		}
+	})
+}
+
+func abs(v float64) float64 { return max(v, -v) }
+
+// A line never has two points at one place: another axis splits the group.
+func TestGroupsDoNotDoubleBack(t *testing.T) {
+	var pts []point
+	for i, tau := range []float64{3, 1, 2, 1, 2} {
+		factor := 2.0
+		if i > 2 {
+			factor = 4
+		}
+		c := &results.Cell{Method: "m", Axes: []results.Axis{{Name: "tau", Text: exact(tau)}, {Name: "factor", Text: exact(factor)}, {Name: "seed", Text: "1"}}}
+		pts = append(pts, point{x: tau, xText: exact(tau), cell: c})
+	}
+	twin := &results.Cell{Method: "n", Axes: pts[1].cell.Axes}
+	got := ""
+	for _, g := range groupPoints(pts, "tau", "") {
+		got += g.name + ":"
+		for _, p := range g.points {
+			got += " " + exact(p.x)
+		}
+		got += "; "
+	}
+	if want := "m, factor 2: 1 2 3; m, factor 4: 1 2; "; got != want {
+		t.Errorf("groups %q, want %q", got, want)
+	}
+	// Equal axes: the method tells them apart; all equal: the cell does.
+	for _, label := range []string{"", "m"} {
+		twin.Method = "n" + label
+		all := append(pts[:3:3], point{x: 1, xText: "1", cell: twin, label: "twin"})
+		if got := groupPoints(all, "tau", "factor"); len(got) != 2 || doublesBack(got) {
+			t.Errorf("%d groups, want 2 that do not double back: %+v", len(got), got)
+		}
+	}
+	twin.Method = "m"
+	all := append(pts[:2:2], point{x: 1, xText: "1", cell: twin, label: "twin"})
+	if got := groupPoints(all, "tau", ""); doublesBack(got) {
+		t.Errorf("groups double back: %+v", got)
+	}
+}
+
+func TestLegendFits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var entries []legendEntry
+		for i := range rapid.IntRange(1, 30).Draw(t, "n") {
+			entries = append(entries, legendEntry{text: strings.Repeat("wide ", rapid.IntRange(1, 40).Draw(t, "w")) + strconv.Itoa(i)})
+		}
+		style := textStyle(legendSize, ink)
+		n := 0
+		for _, row := range legendRows(entries, 300) {
+			x := legendSwash * 0
+			for _, e := range row {
+				if end := x + legendSwash + 6 + style.Width(e.text); end > 300.01 {
+					t.Fatalf("entry %q ends at %v of 300", e.text, end)
+				}
+				x += legendSwash + 6 + style.Width(e.text) + 14
+				n++
+			}
+		}
+		if n != len(entries) {
+			t.Fatalf("%d entries drawn, want %d", n, len(entries))
+		}
+	})
+}
+
+// Joining rows loses no layer and no factor.
+func TestPlanBlocks(t *testing.T) {
+	rows := samplePlan(10, 4, 2, false)
+	rows[2].Factors = append([]float64{}, rows[2].Factors...)
+	rows[2].Factors[9] = 3
+	for _, r := range samplePlan(10, 4, 2, true) {
+		r.Network = "damped"
+		rows = append(rows, r)
+	}
+	layers := 0
+	count := regexp.MustCompile(`, (\d+) layers$`)
+	for _, b := range planBlocks(rows) {
+		n := 1
+		if m := count.FindStringSubmatch(b.label); m != nil {
+			n, _ = strconv.Atoi(m[1])
+		}
+		for _, r := range rows[layers : layers+n] {
+			if fmt.Sprint(r.Factors) != fmt.Sprint(b.factors) || r.Network != b.network {
+				t.Errorf("%s (%s) stands for %s (%s) with other factors", b.label, b.network, r.Layer, r.Network)
+			}
+		}
+		layers += n
+	}
+	if layers != len(rows) {
+		t.Errorf("the blocks hold %d layers, want %d", layers, len(rows))
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		factors := rapid.SliceOfN(rapid.SampledFrom([]float64{1, 2, 2.5}), 1, 20).Draw(t, "factors")
+		var back []float64
+		for _, s := range spans(factors) {
+			for range s.to - s.from {
+				back = append(back, s.factor)
+			}
+		}
+		if !equal(back, factors) {
+			t.Fatalf("spans of %v give %v", factors, back)
+		}
+	})
+}
+
+func TestSplitLayer(t *testing.T) {
+	for path, want := range map[string]string{
+		"down_blocks.1.resnets.0.conv1":       "down 1|res 0 conv1",
+		"up_blocks.0.upsamplers.0.conv":       "up 0|upsample 0 conv",
+		"down_blocks.0.downsamplers.0.conv":   "down 0|downsample 0 conv",
+		"mid_block.resnets.1.conv2":           "mid|res 1 conv2",
+		"mid_block.attentions.0.proj":         "mid|attentions 0 proj",
+		"conv_in":                             "conv_in|",
+		"":                                    "|",
+		"down_blocks":                         "down_blocks|",
+		"encoder.down.resnets.0.downsamplers": "encoder|down res 0 downsample",
+	} {
+		if block, rest := splitLayer(path); block+"|"+rest != want {
+			t.Errorf("splitLayer(%q) = %q|%q, want %q", path, block, rest, want)
+		}
+	}
+}
