@@ -1,0 +1,271 @@
+package kernels
+
+// The gradient with respect to the input is, for every phase of the stride, a stride-1 correlation over dy: dx row i receives
+// dy row (i + PadTop - u*DilH)/StrideH from every kernel row u for which that is whole. Nothing is multiplied by the zeros
+// that a stride would stuff in between.
+
+// dataPhase is one phase: the rows i = row, row+StrideH, ... and columns likewise of dx.
+type dataPhase struct {
+	row, col   int // first row and column of dx
+	h, w       int // how many of each
+	us, vs     []int
+	rows, cols []int // where kernel rows us and columns vs find dy, relative to the phase's own index
+}
+
+// phaseTaps returns the kernel positions that reach outputs first, first+stride, ..., and the shifts of their sources.
+func phaseTaps(first, k, pad, dilation, stride int) (us, shifts []int) {
+	for u := range k {
+		if d := first + pad - u*dilation; d%stride == 0 {
+			us = append(us, u)
+			shifts = append(shifts, d/stride)
+		}
+	}
+	return us, shifts
+}
+
+// dataPhases returns the phases and the frame over dy that serves them all.
+func (c Conv) dataPhases() ([]dataPhase, frame) {
+	var list []dataPhase
+	lowR, highR, lowC, highC, maxH, maxW := 0, 0, 0, 0, 0, 0
+	for r := range min(c.StrideH, c.H) {
+		us, rows := phaseTaps(r, c.KH, c.PadTop, c.DilH, c.StrideH)
+		for q := range min(c.StrideW, c.W) {
+			vs, cols := phaseTaps(q, c.KW, c.PadLeft, c.DilW, c.StrideW)
+			ph := dataPhase{row: r, col: q, h: ceilDiv(c.H-r, c.StrideH), w: ceilDiv(c.W-q, c.StrideW), us: us, vs: vs, rows: rows, cols: cols}
+			list = append(list, ph)
+			if len(us) == 0 || len(vs) == 0 {
+				continue
+			}
+			if maxH == 0 {
+				lowR, highR, lowC, highC = rows[0], rows[0], cols[0], cols[0]
+			}
+			for _, s := range rows {
+				lowR, highR = min(lowR, s), max(highR, s)
+			}
+			for _, s := range cols {
+				lowC, highC = min(lowC, s), max(highC, s)
+			}
+			maxH, maxW = max(maxH, ph.h), max(maxW, ph.w)
+		}
+	}
+	return list, newFrame(c.Cout, c.OutH(), c.OutW(), max(maxH, 1), max(maxW, 1), 1, 1, []int{lowR, highR}, []int{lowC, highC})
+}
+
+// dataPlan is everything about ConvBackwardData that follows from the shape.
+type dataPlan struct {
+	phases []dataPhase
+	corr   []*correlation // nil where no tap reaches the phase
+	frame  frame
+	raw    bool // dy itself is the frame
+	work   int  // floats of a worker's buffers
+	plane  int  // floats of all phases of one channel; 0 when dx is written directly
+}
+
+func (c Conv) dataPlan() dataPlan {
+	p := dataPlan{}
+	p.phases, p.frame = c.dataPhases()
+	p.raw = p.frame.whole()
+	for _, ph := range p.phases {
+		if len(ph.us) == 0 || len(ph.vs) == 0 {
+			p.corr = append(p.corr, nil)
+			continue
+		}
+		k := newCorrelationIn(p.frame, c.Cin, ph.h, ph.w, ph.rows, ph.cols)
+		p.corr = append(p.corr, k)
+		p.raw = p.raw && k.raw
+		p.work = k.workFloats()
+	}
+	for _, k := range p.corr {
+		if k != nil {
+			k.raw = p.raw // one frame serves all
+		}
+	}
+	if len(p.phases) > 1 {
+		p.plane = c.H * c.W
+	}
+	return p
+}
+
+// dataBatch returns how the images are spread over the threads.
+func (c Conv) dataBatch(threads int) batch { return spreadBatch(c.N, threads, c.OutH()*c.OutW()) }
+
+// ScratchData returns how many floats of scratch ConvBackwardData wants with a pool of the given number of threads.
+func (c Conv) ScratchData(threads int) int {
+	c = c.flat()
+	d := c.dataPlan()
+	n := 0
+	for _, k := range d.corr {
+		if k != nil {
+			n += roundUp(k.k(), 16) + roundUp(c.Cin*k.k(), 16)
+		}
+	}
+	if !d.raw {
+		n += c.dataBatch(threads).frames() * roundUp(d.frame.floats(), 16)
+	}
+	return n + threads*roundUp(d.work+c.Cin*d.plane, 16)
+}
+
+// ConvBackwardData computes dx = d(loss)/dx from dy = d(loss)/dy, overwriting dx. scratch has ScratchData floats of any
+// content; dx must not overlap dy or w. The bits of an image depend on neither N nor the pool's threads.
+func ConvBackwardData(p *Pool, c Conv, dx, dy, w, scratch []float32) {
+	c.must("ConvBackwardData", dy, dx, w)
+	c = c.flat()
+	threads := p.Threads()
+	plan := c.dataPlan()
+	s := carver{scratch}
+	weights := make([][]float32, len(plan.phases))
+	offsets := make([][]int32, len(plan.phases))
+	for i, k := range plan.corr {
+		if k == nil {
+			continue
+		}
+		offsets[i] = asInt32(s.take(k.k()))
+		k.offsets(offsets[i])
+		weights[i] = s.take(c.Cin * k.k())
+	}
+	const channels = 16
+	p.Run(ceilDiv(c.Cin, channels), func(u int) {
+		for i, ph := range plan.phases {
+			if plan.corr[i] != nil {
+				c.turnWeights(weights[i], w, ph.us, ph.vs, u*channels, min((u+1)*channels, c.Cin))
+			}
+		}
+	})
+	images := c.dataBatch(threads)
+	var frames []float32
+	if !plan.raw {
+		frames = plan.frame.empty(p, &s, images.frames())
+	}
+	size := roundUp(plan.work+c.Cin*plan.plane, 16)
+	work := s.take(threads * size)
+	in := c.Cin * c.H * c.W
+	images.run(p, active, &plan.frame, frames, dy, plan.raw, func(n, count int, b []float32, step, worker int) {
+		job := dataJob{dataPlan: &plan, c: c, weights: weights, offsets: offsets, dx: dx[n*in:], b: b, bStep: step, images: count}
+		if worker >= 0 {
+			job.run(0, c.Cin, work[worker*size:][:size])
+			return
+		}
+		rows := min(c.Cin, roundUp(ceilDiv(c.Cin, 2*threads), active.mr))
+		p.run(ceilDiv(c.Cin, rows), func(worker, u int) {
+			job.run(u*rows, min((u+1)*rows, c.Cin), work[worker*size:][:size])
+		})
+	})
+}
+
+// dataJob is a dataPlan at work on consecutive images.
+type dataJob struct {
+	*dataPlan
+	c             Conv
+	weights       [][]float32
+	offsets       [][]int32
+	dx, b         []float32
+	bStep, images int
+}
+
+// run computes input channels [i0,i1).
+func (d dataJob) run(i0, i1 int, work []float32) {
+	c, in := d.c, d.c.Cin*d.c.H*d.c.W
+	buffers, planes := work[:d.work], work[d.work:]
+	w := product{dst: d.dx, dstStep: in, b: d.b, bStep: d.bStep, images: d.images}
+	if d.plane == 0 {
+		k := d.corr[0]
+		if k == nil { // the kernel never reaches the image
+			for n := range d.images {
+				clear(d.dx[n*in+i0*c.H*c.W : n*in+i1*c.H*c.W])
+			}
+			return
+		}
+		w.a, w.ars, w.off = d.weights[0], k.k(), d.offsets[0]
+		k.compute(&w, i0, i1, 0, k.columns(), buffers)
+		return
+	}
+	// Phases are computed one after the other and then interleaved, image by image.
+	parts := make([][]float32, len(d.phases)) // nil means zeros
+	w.images = 1
+	for n := range d.images {
+		rest := planes
+		for i, k := range d.corr {
+			if k == nil {
+				continue
+			}
+			parts[i] = rest[:(i1-i0)*k.oh*k.ow]
+			rest = rest[len(parts[i]):]
+			w.a, w.ars, w.off = d.weights[i][i0*k.k():], k.k(), d.offsets[i]
+			w.dst, w.b = parts[i], d.b[n*d.bStep:]
+			k.compute(&w, 0, i1-i0, 0, k.columns(), buffers)
+		}
+		c.interleave(d.dx[n*in+i0*c.H*c.W:n*in+i1*c.H*c.W], d.phases, parts, i1-i0)
+	}
+}
+
+// interleave writes the phases of m channels to their rows and columns of dx.
+func (c Conv) interleave(dx []float32, phases []dataPhase, parts [][]float32, m int) {
+	for i := 0; i < len(phases); i++ {
+		ph := phases[i]
+		pair := c.StrideW == 2 && ph.col == 0 && i+1 < len(phases) && phases[i+1].col == 1 && parts[i] != nil && parts[i+1] != nil
+		for ch := range m {
+			to := dx[ch*c.H*c.W+ph.row*c.W:]
+			step := c.StrideH * c.W
+			if parts[i] == nil {
+				for y := range ph.h {
+					row := to[y*step:][:c.W]
+					for x := ph.col; x < c.W; x += c.StrideW {
+						row[x] = 0
+					}
+				}
+				continue
+			}
+			from := parts[i][ch*ph.h*ph.w:][:ph.h*ph.w]
+			first := 0
+			if pair {
+				first = phases[i+1].w // columns of either phase; the first may have one more
+				merge(active, to, step, from, parts[i+1][ch*ph.h*first:], ph.w, first, ph.h, first)
+			}
+			for y := range ph.h {
+				row, at := to[y*step:][:c.W], ph.col+first*c.StrideW
+				for _, v := range from[y*ph.w+first : (y+1)*ph.w] {
+					row[at] = v
+					at += c.StrideW
+				}
+			}
+		}
+		if pair {
+			i++
+		}
+	}
+}
+
+// turnWeights writes rows [i0,i1) of A[i, (o,u,v)] = w[o, i, us[u], vs[v]].
+func (c Conv) turnWeights(a, w []float32, us, vs []int, i0, i1 int) {
+	size := c.KH * c.KW
+	if size == 1 {
+		transposeFast(active, a[i0*c.Cout:], c.Cout, w[i0:], c.Cin, c.Cout, i1-i0)
+		return
+	}
+	var taps []int
+	for _, u := range us {
+		for _, v := range vs {
+			taps = append(taps, u*c.KW+v)
+		}
+	}
+	const block = 32 // output channels whose weights stay in the first-level cache
+	for o0 := 0; o0 < c.Cout; o0 += block {
+		o1 := min(o0+block, c.Cout)
+		for i := i0; i < i1; i++ {
+			to := a[(i*c.Cout+o0)*len(taps) : (i*c.Cout+o1)*len(taps)]
+			from := w[(o0*c.Cin+i)*size:]
+			step := c.Cin * size
+			if len(taps) == size {
+				copyRows(active, to, size, from, step, o1-o0, size)
+				continue
+			}
+			for at := 0; at < len(to); at += len(taps) {
+				out := to[at : at+len(taps)]
+				for t, tap := range taps {
+					out[t] = from[tap]
+				}
+				from = from[min(step, len(from)):]
+			}
+		}
+	}
+}

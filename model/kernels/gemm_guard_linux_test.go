@@ -1,0 +1,69 @@
+package kernels
+
+import (
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// walled returns n floats that end (or begin) at a page which may be neither read nor written: one float too far is a fault.
+func walled(t *testing.T, values []float32, n int, atEnd bool) []float32 {
+	page := syscall.Getpagesize()
+	size := roundUp(max(4*n, 1), page)
+	region, err := syscall.Mmap(-1, 0, size+2*page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Skip("no anonymous mapping here: ", err)
+	}
+	t.Cleanup(func() { syscall.Munmap(region) })
+	for _, wall := range [][]byte{region[:page], region[page+size:]} {
+		if err := syscall.Mprotect(wall, syscall.PROT_NONE); err != nil {
+			t.Skip("no page protection here: ", err)
+		}
+	}
+	inside := region[page : page+size]
+	if atEnd {
+		inside = inside[size-4*n:]
+	}
+	if n == 0 {
+		return nil
+	}
+	s := unsafe.Slice((*float32)(unsafe.Pointer(&inside[0])), n)
+	copy(s, values)
+	return s
+}
+
+// No kernel reads or writes outside its slices.
+func TestStaysInsideSlices(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		p := NewPool(2)
+		defer p.Close()
+		r := rand.New(rand.NewPCG(15, 9))
+		shapes := []Conv{square(2, 24, 12, 8, 3, 1, 1), square(2, 9, 7, 4, 3, 1, 1), square(1, 16, 14, 16, 1, 1, 1), square(1, 5, 6, 11, 3, 2, 1), square(2, 8, 8, 8, 3, 2, 1), square(1, 13, 20, 3, 1, 1, 1)}
+		valid := square(1, 6, 8, 18, 3, 1, 1) // no padding: the image itself is read
+		valid.PadTop, valid.PadBottom, valid.PadLeft, valid.PadRight = 0, 0, 0, 0
+		shapes = append(shapes, valid)
+		for range 25 {
+			shapes = append(shapes, randomConv(r))
+		}
+		for i, c := range shapes {
+			end := i%3 != 0
+			values := func(n int) []float32 { return walled(t, uniform(r, n), n, end) }
+			x, w, bias, y := values(c.N*c.Cin*c.H*c.W), values(c.Cout*c.Cin*c.KH*c.KW), values(c.Cout), values(c.N*c.Cout*c.OutH()*c.OutW())
+			ConvForward(p, c, y, x, w, bias, values(c.ScratchForward(2)))
+			ConvBackwardData(p, c, x, y, w, values(c.ScratchData(2)))
+			ConvBackwardWeight(p, c, w, y, x, values(c.ScratchWeight(2)))
+		}
+		for i := range 40 {
+			l := Linear{1 + r.IntN(50), 1 + r.IntN(50), 1 + r.IntN(50)}
+			if i%4 == 0 {
+				l.K += 256
+			}
+			values := func(n int) []float32 { return walled(t, uniform(r, n), n, i%3 != 0) }
+			x, w, bias, y, s := values(l.T*l.K), values(l.O*l.K), values(l.O), values(l.T*l.O), values(l.Scratch(2))
+			LinearForward(p, l, y, x, w, bias, s)
+			LinearBackwardData(p, l, x, y, w, s)
+			LinearBackwardWeight(p, l, w, y, x, s)
+		}
+	})
+}
