@@ -159,7 +159,7 @@ func TestDetectSmallCopies(t *testing.T) {
 // Bodies are told by place, colour and shape, in a corner of a larger image too.
 func TestDetectDetails(t *testing.T) {
 	colors, shapes := 0, 0
-	const n = 80
+	const n = 60
 	for i := uint64(0); i < n; i++ {
 		s := NewScene(51, i)
 		side := []int{64, 77, 128, 200}[i%4]

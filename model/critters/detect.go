@@ -22,33 +22,40 @@ type Counts struct {
 // one mouth.
 func (c Counts) Right() bool { return c.Bodies == 1 && c.Eyes == 2 && c.Mouths == 1 }
 
-// Rules of the detector. Levels are 8-bit sRGB values of the smoothed image,
-// areas are shares of the squared shorter side or of a body.
+// Rules for pixels: 8-bit sRGB levels of the smoothed picture.
 const (
-	bodyChroma    = 80  // a body pixel's largest minus smallest channel; backgrounds reach 48
-	bodyBright    = 145 // and its largest channel; outlines reach 125, bodies start at 173
-	darkLevel     = 145 // a pupil's or mouth's largest channel lies below; tongues reach 118
-	mouthCore     = 84  // a thick mouth has pixels below this, which an outline (91 and up) has not
-	mouthCoreThin = 116 // the same for one a few pixels high
-	paleShare     = 0.36
+	bodyChroma    = 80   // least gap of a body pixel's channels; backgrounds reach 48
+	bodyBright    = 145  // and its least largest channel; outlines reach 125, bodies start at 173
+	darkLevel     = 145  // a pupil's or mouth's largest channel lies below; tongues reach 118
+	mouthCore     = 84   // a mouth has pixels below this, which an outline (91 and up) has not
+	mouthCoreThin = 116  // the same for a mouth a few pixels high, which is all edge
+	paleShare     = 0.36 // of the way from the body's colour to white, a pixel looks white
 	whiteLevel    = 245.0
+)
 
-	leastBody     = 0.004 // of the canvas: smaller patches are specks
-	leastBareBody = 0.015 // of the canvas: smaller ones without eye or mouth are debris
-	closeNarrow   = 0.08  // radius of closings, over the root of the body's area
+// Rules for bodies.
+const (
+	leastBody     = 0.004 // area over the canvas's (shorter side squared): smaller ones are specks
+	leastBareBody = 0.015 // the same without eye or mouth: smaller ones are debris
+	closeNarrow   = 0.08  // radii of the two closings over the root of the body's area
 	closeWide     = 0.18
 	lobeRatio     = 1.5  // a lobe is a body if it is this much wider than its neck
 	lobeSize      = 0.45 // and at least this wide, against the widest
+)
 
-	leastPupil    = 0.004 // of the body; true ones have 0.02
-	leastMouth    = 0.026 // of the body if it has no eyes; true ones have 0.035 to 0.08
-	mouthPupil    = 1.25  // of a pupil's area if it has; true ones have 1.8 to 3.3
-	pupilRays     = 24
-	tinySpot      = 20 // px of the view: dark spots below are judged more leniently
-	pupilSeenTiny = 0.40
-	pupilSeen     = 0.50 // share of rays from a pupil that must meet white
-	rimSeen       = 0.75 // the same at the edge of a body
-	rimReach      = 0.15 // how far a rim pupil may stick out, over the root of the body's area
+// Rules for eyes and mouths.
+const (
+	leastPupil    = 0.004 // area over the body's; true ones have 0.02
+	leastMouth    = 0.026 // area over the body's if that has no eyes; true ones have 0.035 to 0.08
+	mouthPupil    = 1.25  // area over a pupil's if it has; true ones have 1.8 to 3.3
+	tinySpot      = 20    // px of the view: dark spots below are judged more leniently
+	pupilRays     = 24    // rays sent out from a dark spot
+	pupilSeen     = 0.50  // share of them that must meet white if it is a pupil
+	pupilSeenTiny = 0.40  // the same for tiny spots; mouths under two eyes reach 0.29
+	rimSeen       = 0.85  // the same for spots on the rim of a body
+	rimPale       = 0.65  // and how white that must be: a background is pale, too
+	rimReach      = 0.15  // how far they may, over the root of the body's area
+	rimDepth      = 0.12  // spots less deep inside a body are under the same rule; true ones lie at 0.25
 )
 
 // Detect counts bodies, eyes and mouths in a picture of any size from about 64
@@ -59,9 +66,8 @@ const (
 //     lobe is a body; lobes melted into one outline are one. Specks are nothing,
 //     and small patches count only if they have an eye or a mouth.
 //   - An eye is a dark spot in a body, or on its rim, with white around most of
-//     it. White
-//     without a dark spot is no eye; one white with two pupils well apart is two
-//     eyes, with two pupils side by side it is one.
+//     it. White without a dark spot is no eye; one white with two pupils well
+//     apart is two eyes, with two pupils side by side it is one.
 //   - A mouth is a dark, compact spot in a body without white around it and
 //     clearly larger than a pupil; bare dots and lines of outline colour are
 //     nothing.
@@ -95,7 +101,7 @@ func Detect(img image.Image) Counts {
 type detector struct {
 	view   *view
 	canvas float64 // shorter side, px
-	taken  []bool  // pixels of eyes and mouths already counted
+	taken  []bool  // pixels of the bodies already counted
 }
 
 // body examines one patch of body colour and adds what it holds to counts.
@@ -172,6 +178,7 @@ func (d *detector) features(m mask, area float64, pale func(int) float64) (eyes,
 			dark[i] = high < darkLevel
 		}
 	}
+	depth := distances(m.in, m.w, m.h, false)
 	var pupils, others []spot
 	for _, p := range components(dark, m.w, m.h) {
 		s := newSpot(p, m.w)
@@ -179,11 +186,14 @@ func (d *detector) features(m mask, area float64, pale func(int) float64) (eyes,
 		if s.area < max(3, leastPupil*area) || open > 0.35 {
 			continue
 		}
-		seen := pupilSeen
+		seen, white := pupilSeen, paleShare
 		if s.area < tinySpot {
 			seen = pupilSeenTiny
 		}
-		if d.whiteAround(m, s, pale) >= seen {
+		if float64(depth[int(s.y)*m.w+int(s.x)]) < rimDepth*math.Sqrt(area) {
+			seen, white = rimSeen, rimPale // or a bit of outline would do
+		}
+		if d.whiteAround(m, s, pale, white) >= seen {
 			pupils = append(pupils, s)
 		} else if open < 0.12 { // not the background in a notch
 			others = append(others, s)
@@ -222,7 +232,8 @@ func (d *detector) features(m mask, area float64, pale func(int) float64) (eyes,
 
 // rimPupils finds the pupils of eyes that bulge over the body's edge: dark spots
 // that lie partly outside the mask, well within reach of it, and are surrounded
-// by white more strictly than those inside, for a pale background looks white.
+// by white more strictly than those inside, for a pale background with a corner
+// of outline in it looks much the same.
 func (d *detector) rimPupils(m mask, inside []bool, area float64, pale func(int) float64) []spot {
 	v := d.view
 	near := mask{w: m.w, h: m.h, x0: m.x0, y0: m.y0, in: make([]bool, len(m.in))}
@@ -248,7 +259,7 @@ func (d *detector) rimPupils(m mask, inside []bool, area float64, pale func(int)
 				out++
 			}
 		}
-		if out > 0 && d.openShare(near, p) < 0.1 && d.whiteAround(near, s, pale) >= rimSeen {
+		if out > 0 && d.openShare(near, p) < 0.1 && d.whiteAround(near, s, pale, rimPale) >= rimSeen {
 			found = append(found, s)
 		}
 	}
@@ -276,9 +287,9 @@ func (d *detector) openShare(m mask, p patch) float64 {
 	return float64(open) / float64(edge)
 }
 
-// whiteAround is the share of rays from the spot's middle that meet white just
-// outside it.
-func (d *detector) whiteAround(m mask, s spot, pale func(int) float64) float64 {
+// whiteAround is the share of rays from the spot's middle that meet, just
+// outside it, a pixel of at least the given paleness.
+func (d *detector) whiteAround(m mask, s spot, pale func(int) float64, least float64) float64 {
 	met := 0
 	far := 1.5*s.radius + 2
 	for k := 0; k < pupilRays; k++ {
@@ -288,7 +299,7 @@ func (d *detector) whiteAround(m mask, s spot, pale func(int) float64) float64 {
 			if x < 0 || y < 0 || x >= m.w || y >= m.h {
 				break
 			}
-			if pale(m.at(y*m.w+x, d.view.w)) >= paleShare {
+			if pale(m.at(y*m.w+x, d.view.w)) >= least {
 				met++
 				break
 			}

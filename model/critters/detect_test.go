@@ -52,7 +52,7 @@ func TestDetectTrueScenes(t *testing.T) {
 
 // TestDetectSpoiledPictures: noise, blur and JPEG do not break a right picture.
 func TestDetectSpoiledPictures(t *testing.T) {
-	n := 40
+	n := 25
 	if *detectFull {
 		n = 1000
 	}
