@@ -38,6 +38,9 @@ type UNetConfig struct {
 type perLevel []int
 
 func (p *perLevel) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" { // as if it were not there
+		return nil
+	}
 	var n int
 	if json.Unmarshal(b, &n) == nil {
 		*p = perLevel{n}
@@ -122,6 +125,9 @@ func (c *UNetConfig) check() error {
 		}
 		if h := c.heads(i); h < 1 || c.BlockOutChannels[i]%h != 0 {
 			return fmt.Errorf("level %d: %d channels do not split into %d heads (attention_head_dim is the number of heads)", i, c.BlockOutChannels[i], h)
+		}
+		if d := c.depth(i); d < 1 {
+			return fmt.Errorf("level %d: transformer_layers_per_block is %d, want 1 or more", i, d)
 		}
 	}
 	return nil

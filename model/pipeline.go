@@ -95,6 +95,9 @@ func New(cfg *UNetConfig, sc sampler.Config, unet, text params.Source) (*Pipelin
 		return nil, fmt.Errorf("in_channels %d and out_channels %d, want %d: the built-in autoencoder turns %dx%d pixels into one latent position",
 			cfg.InChannels, cfg.OutChannels, want, PixelScale, PixelScale)
 	}
+	if cfg.SampleSize < 1 {
+		return nil, fmt.Errorf("sample_size is %d, want the latent side trained on, 1 or more", cfg.SampleSize)
+	}
 	sched, err := sampler.NewNoiseSchedule(sc)
 	if err != nil {
 		return nil, err
@@ -152,6 +155,9 @@ func (p *Pipeline) Encode(prompt string) (sampler.Condition, error) {
 // Decode turns latents [N,12,H/2,W/2] into pictures of height x width px.
 func (p *Pipeline) Decode(latents []float32, height, width int) ([]*image.NRGBA, error) {
 	size := 3 * height * width
+	if height < 1 || width < 1 || height%PixelScale != 0 || width%PixelScale != 0 || len(latents)%size != 0 {
+		return nil, fmt.Errorf("%d latents are not pictures of %dx%d px: want sides that are multiples of %d and %d numbers each", len(latents), height, width, PixelScale, size)
+	}
 	planes := make([]float32, size)
 	images := make([]*image.NRGBA, len(latents)/size)
 	for i := range images {
@@ -212,6 +218,15 @@ func (p *Pipeline) NewWorker(threads int) *Worker {
 
 // Predict is the U-Net's noise prediction (sampler.Denoiser).
 func (w *Worker) Predict(ctx context.Context, r sampler.Request, out []float32) error {
+	c := w.p.Config
+	switch size := r.N * r.H * r.W; {
+	case r.N < 1 || r.H < 1 || r.W < 1 || r.C != c.InChannels || len(r.X) != size*r.C:
+		return fmt.Errorf("latents of %d numbers and shape [%d %d %d %d], want %d channels", len(r.X), r.N, r.C, r.H, r.W, c.InChannels)
+	case len(out) != size*c.OutChannels:
+		return fmt.Errorf("room for %d predicted numbers, want %d", len(out), size*c.OutChannels)
+	case len(r.Cond) != r.N:
+		return fmt.Errorf("%d conditions for %d rows", len(r.Cond), r.N)
+	}
 	key := fmt.Sprintf("%d %d %d %s", r.N, r.H, r.W, r.Plan.Key())
 	s := w.cache[key]
 	if s == nil {

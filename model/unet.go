@@ -2,7 +2,9 @@ package model
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 
@@ -50,7 +52,7 @@ func unet(c *UNetConfig, w params.Source, in UNetInputs, plan *ablation.LayerPla
 		return nil, b.arch, err
 	}
 	if plan != nil {
-		for path := range plan.Dilation {
+		for _, path := range slices.Sorted(maps.Keys(plan.Dilation)) {
 			if !b.dilated[path] {
 				return nil, b.arch, fmt.Errorf("the plan dilates %q, which is not a convolution of this U-Net that can be dilated", path)
 			}
@@ -150,6 +152,7 @@ func (b *unetBuilder) timeMLP(path string, x *gorgonia.Node, in int) *gorgonia.N
 }
 
 func (b *unetBuilder) linear(path string, x *gorgonia.Node, in, out int, bias bool) *gorgonia.Node {
+	b.path = path
 	w := b.leaf(path+".weight", out, in)
 	var bn *gorgonia.Node
 	if bias {
@@ -159,6 +162,7 @@ func (b *unetBuilder) linear(path string, x *gorgonia.Node, in, out int, bias bo
 }
 
 func (b *unetBuilder) norm(path string, x *gorgonia.Node, ch int, eps float32, silu bool) *gorgonia.Node {
+	b.path = path
 	return ops.GroupNorm(x, b.leaf(path+".weight", ch), b.leaf(path+".bias", ch), b.c.NormNumGroups, eps, silu)
 }
 
@@ -211,7 +215,6 @@ func stretch(factor float64, n int) (dilation, side int) {
 
 // resnet is diffusers' ResnetBlock2D.
 func (b *unetBuilder) resnet(path string, x *gorgonia.Node, in, out, depth int) *gorgonia.Node {
-	b.path = path
 	h := b.norm(path+".norm1", x, in, b.c.NormEps, true)
 	h = b.dilatable(path+".conv1", h, in, out, 1, depth)
 	h = ops.AddChannel(h, b.linear(path+".time_emb_proj", b.emb, b.c.timeDim(), out, true))
@@ -226,7 +229,6 @@ func (b *unetBuilder) resnet(path string, x *gorgonia.Node, in, out, depth int) 
 
 // transformer is diffusers' Transformer2DModel.
 func (b *unetBuilder) transformer(path string, x *gorgonia.Node, ch, level int) *gorgonia.Node {
-	b.path = path
 	s := x.Shape()
 	h := ops.ToTokens(b.norm(path+".norm", x, ch, 1e-6, false))
 	h = b.project(path+".proj_in", h, ch)
@@ -244,12 +246,14 @@ func (b *unetBuilder) project(path string, x *gorgonia.Node, ch int) *gorgonia.N
 	if b.c.UseLinearProjection {
 		shape = shape[:2]
 	}
+	b.path = path
 	return ops.Linear(x, b.leaf(path+".weight", shape...), b.leaf(path+".bias", ch))
 }
 
 // transformerBlock is diffusers' BasicTransformerBlock.
 func (b *unetBuilder) transformerBlock(path string, x *gorgonia.Node, ch, heads int) *gorgonia.Node {
 	norm := func(name string) *gorgonia.Node {
+		b.path = path + name
 		return ops.LayerNorm(x, b.leaf(path+name+".weight", ch), b.leaf(path+name+".bias", ch), 1e-5)
 	}
 	n := norm(".norm1")
@@ -266,8 +270,9 @@ func (b *unetBuilder) selfScale(path string, tokens int) float64 {
 		return 1
 	}
 	trained := float64(tokens) / b.plan.AttentionRatio
-	if trained <= 1 {
-		panic(&ops.BuildError{Op: path, Msg: fmt.Sprintf("attention scaling is undefined: %d tokens now, %g at the trained size", tokens, trained)})
+	if !(trained > 1) { // or not a number
+		b.path = path
+		panic(&ops.BuildError{Op: "self-attention", Msg: fmt.Sprintf("attention scaling is undefined: %d tokens now, %g at the trained size", tokens, trained)})
 	}
 	return AttentionScale(tokens, b.plan.AttentionRatio)
 }
@@ -283,7 +288,6 @@ func AttentionScale(tokens int, ratio float64) float64 {
 }
 
 func (b *unetBuilder) attention(path string, x, ctx *gorgonia.Node, ch, ctxDim, heads int, scale float64) *gorgonia.Node {
-	b.path = path
 	q := b.linear(path+".to_q", x, ch, ch, false)
 	k := b.linear(path+".to_k", ctx, ctxDim, ch, false)
 	v := b.linear(path+".to_v", ctx, ctxDim, ch, false)

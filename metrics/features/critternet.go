@@ -127,6 +127,9 @@ func (n *CritterNet) NewExtractor() *Extractor {
 // Pictures are read one at a time, so a reading never depends on its company.
 func (e *Extractor) Read(img *image.NRGBA) (Reading, error) {
 	b := img.Bounds()
+	if b.Empty() {
+		return Reading{}, fmt.Errorf("critter-net: the picture is empty (%v)", b)
+	}
 	h, w := CritterNetSide, CritterNetSide
 	if b.Dx() > b.Dy() {
 		w = (CritterNetSide*b.Dx() + b.Dy()/2) / b.Dy()

@@ -3,6 +3,7 @@ package ops
 import (
 	"fmt"
 	"go/ast"
+	"hash/fnv"
 	"reflect"
 	"strings"
 	"testing"
@@ -173,5 +174,49 @@ func TestNodesMerge(t *testing.T) {
 	}
 	if s := two.Op().(Op).String(); !strings.HasPrefix(s, "conv2D{") || !strings.Contains(s, "DilH:2") {
 		t.Errorf("op prints as %q, want its kind and settings", s)
+	}
+}
+
+// TestCollidingOperands finds two inputs of one hash, which Gorgonia keeps apart
+// by their names, and holds that ops on them are kept apart as well.
+func TestCollidingOperands(t *testing.T) {
+	g := gorgonia.NewGraph()
+	probe, _ := leafNode(g, "probe", 2)
+	seen := map[uint32]string{}
+	var names []string
+	for i := 0; names == nil; i++ { // about 2^16 tries find a pair
+		name := fmt.Sprint("x", i)
+		h := fnv.New32a()
+		fmt.Fprintf(h, "%v%v%s\x00", probe.Type(), probe.Shape(), name) // gorgonia.Node.WriteHash
+		if other, ok := seen[h.Sum32()]; ok {
+			names = []string{other, name}
+		}
+		seen[h.Sum32()] = name
+	}
+	var ys []*gorgonia.Node
+	for k, name := range names {
+		x, data := leafNode(g, name, 2)
+		data[0], data[1] = float32(k), float32(k+1)
+		y := Add(x, x)
+		if again := Add(x, x); again != y {
+			t.Error("the same op on the same operand is two nodes")
+		}
+		ys = append(ys, y, SiLU(y))
+	}
+	if a, b := g.ByName(names[0])[0], g.ByName(names[1])[0]; a.Hashcode() != b.Hashcode() {
+		t.Fatalf("%v do not collide: Gorgonia hashes nodes differently now", names)
+	}
+	m, err := NewMachine(g, nil, ys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.RunAll(); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := m.Output(ys[0]), m.Output(ys[2]); !reflect.DeepEqual(a, []float32{0, 2}) || !reflect.DeepEqual(b, []float32{2, 4}) {
+		t.Errorf("sums %v and %v, want [0 2] and [2 4]", a, b)
+	}
+	if reflect.DeepEqual(m.Output(ys[1]), m.Output(ys[3])) {
+		t.Error("ops on the sums were merged")
 	}
 }

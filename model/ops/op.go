@@ -58,6 +58,7 @@ type aliaser interface {
 type Op struct {
 	k    kernel
 	diff []bool
+	salt int // tells ops apart whose nodes would otherwise have one hash
 }
 
 // BuildError says which op could not be built and why.
@@ -95,11 +96,29 @@ func apply(k kernel, wrt []int, in ...*gorgonia.Node) *gorgonia.Node {
 	for _, i := range wrt {
 		o.diff[i] = true
 	}
-	n, err := gorgonia.ApplyOp(o, in...)
-	if err != nil {
-		fail(o.String(), "%v", err)
+	for {
+		n, err := gorgonia.ApplyOp(o, in...)
+		if err != nil {
+			fail(o.String(), "%v", err)
+		}
+		if operands(n, in) {
+			return n
+		}
+		// Gorgonia takes nodes of one op, shape and 32-bit hash for the same,
+		// whatever their operands: here is another node's result.
+		o.salt++
 	}
-	return n
+}
+
+// operands reports whether in are the node's operands.
+func operands(n *gorgonia.Node, in []*gorgonia.Node) bool {
+	it := n.Graph().From(n.ID())
+	for _, want := range in {
+		if it == nil || !it.Next() || it.Node() != want {
+			return false
+		}
+	}
+	return true
 }
 
 func (o Op) Arity() int { return o.k.inputs() }
@@ -171,7 +190,7 @@ func (o Op) OverwritesInput() int { return -1 }
 
 // WriteHash prints every field of the kernel (stock Gorgonia leaves fields out
 // and then merges ops that differ).
-func (o Op) WriteHash(h hash.Hash) { fmt.Fprintf(h, "%T%+v%v", o.k, o.k, o.diff) }
+func (o Op) WriteHash(h hash.Hash) { fmt.Fprintf(h, "%T%+v%v%d", o.k, o.k, o.diff, o.salt) }
 
 func (o Op) Hashcode() uint32 {
 	h := fnv.New32a()

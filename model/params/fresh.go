@@ -10,7 +10,7 @@ import (
 
 // Fresh makes weights as the builder asks for them, for training from scratch:
 // PyTorch's defaults for linear and convolution layers, ones and zeros for
-// norms, N(0, 0.02) for embeddings, and zeros for conv_out, so that training
+// norms, N(0, 0.5^2) for embeddings, and zeros for conv_out, so that training
 // starts from the prediction zero. normal gives the i-th standard normal of the
 // tensor's own stream, so a tensor's start depends on its name alone.
 type Fresh struct {

@@ -26,6 +26,9 @@ func CritterClasses() features.Classes {
 // entropies, on true scenes with a little noise, so that it also reads pictures
 // that a diffusion model drew.
 func NewClassifier(s Settings, c Classifier) (Task, error) {
+	if err := s.check(); err != nil {
+		return Task{}, err
+	}
 	w := params.NewFresh(freshNormals(s.Seed))
 	task := Task{Weights: &w.Set, Meta: map[string]string{"world": critters.Version, "network": "critter-net", "classifier": fmt.Sprintf("%+v", c)}}
 	n := s.Batch / s.Shards

@@ -14,8 +14,8 @@ import (
 
 // Diffusion is what the built-in model's training needs beside the optimiser.
 type Diffusion struct {
-	Size    int     `toml:"size"`      // picture side in px
-	Dropout float64 `toml:"dropout"`   // share of prompts replaced by the empty one
+	Size    int     `toml:"size"`    // picture side in px
+	Dropout float64 `toml:"dropout"` // share of prompts replaced by the empty one
 	// SNRCap is min-SNR's gamma: the squared error of the clean picture is
 	// weighted by min(SNR, cap). 0: every timestep's error of the network's own
 	// target counts alike. Source: Hang et al., arXiv 2303.09556.
@@ -45,6 +45,15 @@ func freshNormals(seed uint64) func(name string, n int) []float32 {
 // NewDiffusion builds the denoising loss of the U-Net and its text encoder on
 // critters, with fresh weights; the schedule says what the network predicts.
 func NewDiffusion(cfg *model.UNetConfig, sched *sampler.NoiseSchedule, s Settings, d Diffusion) (Task, error) {
+	if err := s.check(); err != nil {
+		return Task{}, err
+	}
+	if want := 3 * model.PixelScale * model.PixelScale; cfg.InChannels != want || cfg.OutChannels != want {
+		return Task{}, fmt.Errorf("in_channels %d and out_channels %d, want %d: pictures become latents of %d channels", cfg.InChannels, cfg.OutChannels, want, want)
+	}
+	if d.Size < model.PixelScale || d.Size%model.PixelScale != 0 {
+		return Task{}, fmt.Errorf("size is %d px, want a multiple of %d", d.Size, model.PixelScale)
+	}
 	w := params.NewFresh(freshNormals(s.Seed))
 	task := Task{Weights: &w.Set, Meta: map[string]string{
 		"world": critters.Version, "network": fmt.Sprintf("%+v", *cfg), "diffusion": fmt.Sprintf("%+v %+v", d, sched.Config),

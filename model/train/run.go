@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -24,8 +24,8 @@ const (
 // Run is one training run in a folder.
 type Run struct {
 	Dir        string
-	SaveEvery  int          // steps between checkpoints
-	LogEvery   int          // steps between lines of the log
+	SaveEvery  int          // steps between checkpoints, 1 or more
+	LogEvery   int          // steps between lines of the log, 1 or more
 	Log        io.Writer    // plain lines
 	Checkpoint func() error // after every checkpoint: pictures, plots
 }
@@ -34,6 +34,9 @@ type Run struct {
 // checkpoint if there is one. A cancelled run saves where it is, and its error
 // is the context's.
 func (r Run) Do(ctx context.Context, t *Trainer) error {
+	if r.SaveEvery < 1 || r.LogEvery < 1 {
+		return fmt.Errorf("save every %d and log every %d steps, want 1 or more", r.SaveEvery, r.LogEvery)
+	}
 	if err := os.MkdirAll(r.Dir, 0o755); err != nil {
 		return err
 	}
@@ -99,26 +102,33 @@ type lossLog struct {
 }
 
 // openLoss keeps the lines up to the resumed step: what came after it was lost
-// with the process and will be trained again.
+// with the process and will be trained again. The last line of a process that
+// was killed may be cut off; it came after the checkpoint, as Do flushes first.
 func openLoss(path string, steps int) (*lossLog, error) {
-	keep := "step,loss,gradient_norm,learning_rate\n"
-	if b, err := os.ReadFile(path); err == nil && steps > 0 {
-		rows, _ := csv.NewReader(bytes.NewReader(b)).ReadAll()
-		for _, row := range rows {
-			if len(row) == 4 {
-				if s, err := strconv.Atoi(row[0]); err == nil && s <= steps {
-					keep += row[0] + "," + row[1] + "," + row[2] + "," + row[3] + "\n"
-				}
-			}
+	var keep bytes.Buffer
+	keep.WriteString("step,loss,gradient_norm,learning_rate\n")
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for line := range strings.Lines(string(old)) {
+		fields := strings.Split(line, ",")
+		if s, err := strconv.Atoi(fields[0]); err == nil && s <= steps && len(fields) == 4 && strings.HasSuffix(line, "\n") {
+			keep.WriteString(line)
 		}
 	}
-	f, err := os.Create(path)
+	temp := path + ".tmp" // a rename leaves the old lines or the new ones, never none
+	if err := os.WriteFile(temp, keep.Bytes(), 0o644); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	l := &lossLog{f, bufio.NewWriter(f)}
-	_, err = l.w.WriteString(keep)
-	return l, err
+	return &lossLog{f, bufio.NewWriter(f)}, nil
 }
 
 func (l *lossLog) Add(p Progress) error {

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -80,6 +82,7 @@ type Trainer struct {
 	first  [][]float32 // Adam's m
 	second [][]float32 // Adam's v
 	mean   [][]float32 // averaged weights
+	sums   [][]float32 // gradients added up over the shards
 	step   int
 }
 
@@ -89,8 +92,22 @@ type shard struct {
 	grads   []*gorgonia.Node // in the order of Trainer.names
 }
 
+// check holds what the tasks rely on.
+func (s Settings) check() error {
+	switch {
+	case s.Shards < 1:
+		return fmt.Errorf("shards is %d, want 1 or more", s.Shards)
+	case s.Batch < 1 || s.Batch%s.Shards != 0:
+		return fmt.Errorf("batch is %d, want a multiple of shards (%d), 1 or more", s.Batch, s.Shards)
+	}
+	return nil
+}
+
 // New derives the gradients and plans the memory. pool may be nil.
 func New(s Settings, task Task, pool *kernels.Pool) (*Trainer, error) {
+	if len(task.Shards) == 0 {
+		return nil, fmt.Errorf("the task has no shards")
+	}
 	t := &Trainer{s: s, task: task, pool: pool, names: task.Weights.Names()}
 	for _, sh := range task.Shards {
 		leaves := make(gorgonia.Nodes, len(t.names))
@@ -116,6 +133,9 @@ func New(s Settings, task Task, pool *kernels.Pool) (*Trainer, error) {
 		t.first = append(t.first, make([]float32, len(w)))
 		t.second = append(t.second, make([]float32, len(w)))
 		t.mean = append(t.mean, append([]float32(nil), w...))
+		if len(t.shards) > 1 {
+			t.sums = append(t.sums, make([]float32, len(w)))
+		}
 	}
 	return t, nil
 }
@@ -162,7 +182,14 @@ func (t *Trainer) Step(ctx context.Context) (Progress, error) {
 	sum := 0.0
 	for i := range t.names {
 		grads[i] = t.shards[0].machine.Output(t.shards[0].grads[i])
-		for _, sh := range t.shards[1:] {
+		for k, sh := range t.shards[1:] {
+			if k == 0 {
+				// Not summed in the first shard's memory: the biases of two layers
+				// that are added have one gradient node, which would be added twice.
+				kernels.Add(nil, t.sums[i], grads[i], sh.machine.Output(sh.grads[i]))
+				grads[i] = t.sums[i]
+				continue
+			}
 			kernels.Add(nil, grads[i], grads[i], sh.machine.Output(sh.grads[i]))
 		}
 		sum += kernels.SumSquares(grads[i])
@@ -229,7 +256,8 @@ func (t *Trainer) parts(i int) []part {
 	}
 }
 
-// Load goes on from a checkpoint of the same settings and task.
+// Load goes on from a checkpoint of the same settings and task. After an error
+// the trainer is as it was.
 func (t *Trainer) Load(path string) error {
 	f, err := weights.Open(path)
 	if err != nil {
@@ -239,8 +267,8 @@ func (t *Trainer) Load(path string) error {
 	for k, v := range t.task.Meta {
 		want[k] = v
 	}
-	for k, v := range want {
-		if got := f.Metadata[k]; got != v {
+	for _, k := range slices.Sorted(maps.Keys(want)) {
+		if got, v := f.Metadata[k], want[k]; got != v {
 			return fmt.Errorf("%s: was written with %s %s, this run has %s: use the same configuration or another -out folder", path, k, got, v)
 		}
 	}
@@ -248,13 +276,20 @@ func (t *Trainer) Load(path string) error {
 	if err != nil || step < 0 {
 		return fmt.Errorf("%s: metadata step is %q, want a whole number", path, f.Metadata["step"])
 	}
+	var read []*weights.Tensor
 	for i, name := range t.names {
 		for _, part := range t.parts(i) {
 			w, err := f.Expect(part.prefix+name, t.task.Weights.Tensor(name).Shape...)
 			if err != nil {
 				return err
 			}
-			copy(part.data, w.Data)
+			read = append(read, w)
+		}
+	}
+	for i := range t.names {
+		for _, part := range t.parts(i) {
+			copy(part.data, read[0].Data)
+			read = read[1:]
 		}
 	}
 	t.step = step

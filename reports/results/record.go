@@ -44,8 +44,9 @@ type Effect struct {
 	Value
 	// Significant is true where the 95% paired interval, after Holm's
 	// correction over the table, excludes zero.
-	Significant bool    `json:"significant"`
-	P           float64 `json:"p"`
+	Significant bool `json:"significant"`
+	// P is the two-sided p-value after Holm's correction over the table.
+	P float64 `json:"p"`
 }
 
 // Cell is one row of the result table: one method with one setting.

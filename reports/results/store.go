@@ -370,25 +370,6 @@ func (c CellDir) MarkComplete(count int) error {
 	return WriteSealed(filepath.Join(c.Path, "complete.json"), completion{Count: count}, 0)
 }
 
-// Present counts, without reading them, the finished samples below count.
-func (c CellDir) Present(count int) int {
-	entries, err := os.ReadDir(c.Path)
-	if err != nil {
-		return 0
-	}
-	n := 0
-	for _, e := range entries {
-		stem, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok {
-			continue
-		}
-		if i, err := strconv.Atoi(stem); err == nil && i < count {
-			n++
-		}
-	}
-	return n
-}
-
 // Sweep removes unfinished files that killed processes left in the folder;
 // those of live processes stay.
 func Sweep(dir string) error {
