@@ -208,6 +208,9 @@ func bcaTails(sorted []float64, point, acceleration, tail float64) (lo, hi float
 	share = math.Min(math.Max(share, 0.5/total), 1-0.5/total)
 	bias := distuv.UnitNormal.Quantile(share)
 	level := func(p float64) float64 {
+		// With two clusters the widened tail underflows to 0, whose quantile is
+		// infinite.
+		p = math.Min(math.Max(p, 1e-12), 1-1e-12)
 		z := bias + distuv.UnitNormal.Quantile(p)
 		return distuv.UnitNormal.CDF(bias + z/(1-acceleration*z))
 	}
