@@ -82,6 +82,13 @@ func (c Conv) forward() *correlation {
 
 // ScratchForward returns how many floats of scratch ConvForward wants with a pool of the given number of threads.
 func (c Conv) ScratchForward(threads int) int {
+	if c.winogradWins() {
+		return newWinograd(c, threads).scratch(threads)
+	}
+	return c.scratchDirect(threads)
+}
+
+func (c Conv) scratchDirect(threads int) int {
 	k := c.forward()
 	n := roundUp(k.k(), 16) + threads*k.workFloats()
 	if !k.raw {
@@ -97,6 +104,15 @@ func ConvForward(p *Pool, c Conv, y, x, w, bias, scratch []float32) {
 	if bias != nil {
 		mustHave("ConvForward", "bias", bias, c.Cout)
 	}
+	if c.winogradWins() {
+		newWinograd(c, p.Threads()).forward(p, y, x, w, bias, scratch)
+		return
+	}
+	c.direct(p, y, x, w, bias, scratch)
+}
+
+// direct is ConvForward as an implicit matrix product.
+func (c Conv) direct(p *Pool, y, x, w, bias, scratch []float32) {
 	k, threads := c.forward(), p.Threads()
 	s := carver{scratch}
 	off := asInt32(s.take(k.k()))

@@ -1,0 +1,229 @@
+package kernels
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// runWinograd computes c by Winograd's algorithm whatever ConvForward would choose.
+func runWinograd(t testing.TB, p *Pool, c Conv, x, w, bias []float32) []float32 {
+	t.Helper()
+	k := newWinograd(c, p.Threads())
+	y, guardY := fenced(t, "y", c.N*c.Cout*c.OutH()*c.OutW())
+	scratch, guardS := fenced(t, "scratch", k.scratch(p.Threads()))
+	k.forward(p, y, x, w, bias, scratch)
+	guardY()
+	guardS()
+	return y
+}
+
+// randomWinograd returns a 3x3 convolution of stride 1 of any size, dilation and padding.
+func randomWinograd(r *rand.Rand) Conv {
+	for {
+		c := Conv{N: 1 + r.IntN(3), Cin: 1 + r.IntN(28), H: 1 + r.IntN(23), W: 1 + r.IntN(36), Cout: 1 + r.IntN(28), KH: 3, KW: 3, StrideH: 1, StrideW: 1, DilH: 1 + r.IntN(4), DilW: 1 + r.IntN(4),
+			PadTop: r.IntN(6), PadBottom: r.IntN(6), PadLeft: r.IntN(6), PadRight: r.IntN(6)}
+		if r.IntN(2) == 0 { // the usual one
+			c.DilW, c.PadTop, c.PadBottom, c.PadLeft, c.PadRight = c.DilH, c.DilH, c.DilH, c.DilH, c.DilH
+		}
+		if c.Check() == nil {
+			return c
+		}
+	}
+}
+
+func checkWinograd(t testing.TB, p *Pool, c Conv, seed uint64) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 17))
+	x, w, bias := uniform(r, c.N*c.Cin*c.H*c.W), uniform(r, c.Cout*c.Cin*9), uniform(r, c.Cout)
+	if r.IntN(3) == 0 {
+		bias = nil
+	}
+	want, scale := naiveConv(c, x, w, bias)
+	for i := range scale { // the neighbours in its tile add to the rounding of an output with few terms
+		scale[i] += 1
+	}
+	near(t, c.String()+" y", runWinograd(t, p, c, x, w, bias), want, scale)
+}
+
+func TestWinogradShapes(t *testing.T) {
+	pad := func(c Conv, top, bottom, left, right int) Conv {
+		c.PadTop, c.PadBottom, c.PadLeft, c.PadRight = top, bottom, left, right
+		return c
+	}
+	cases := []Conv{
+		square(2, 32, 32, 16, 3, 1, 1),
+		square(3, 24, 40, 8, 3, 1, 1),
+		square(17, 16, 16, 8, 3, 1, 1),
+		square(1, 33, 17, 32, 3, 1, 2),
+		square(1, 8, 8, 21, 3, 1, 3),
+		square(2, 70, 9, 13, 3, 1, 4),
+		square(1, 130, 24, 6, 3, 1, 1),
+		square(1, 4, 3, 1, 3, 1, 1),
+		square(1, 3, 5, 5, 3, 1, 4), // a dilation that leaves some grids with one pixel
+		square(1, 3, 5, 3, 3, 1, 7), // a dilation larger than the map: grids without pixels
+		pad(square(1, 5, 6, 9, 3, 1, 1), 0, 0, 0, 0),
+		pad(square(1, 5, 6, 9, 3, 1, 2), 9, 3, 0, 7), // tiles that see nothing but padding
+		pad(square(2, 9, 16, 17, 3, 1, 3), 0, 6, 6, 0),
+	}
+	wide := square(1, 20, 24, 64, 3, 1, 1)
+	wide.H = 5
+	cases = append(cases, wide)
+	eachPath(t, func(t *testing.T) {
+		p := NewPool(2)
+		defer p.Close()
+		for i, c := range cases {
+			checkWinograd(t, p, c, uint64(i))
+		}
+	})
+}
+
+func TestWinogradRandomShapes(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		p := NewPool(3)
+		defer p.Close()
+		r := rand.New(rand.NewPCG(18, 2))
+		for i := range 40 {
+			checkWinograd(t, p, randomWinograd(r), uint64(i))
+		}
+	})
+}
+
+func FuzzWinograd(f *testing.F) {
+	f.Add(uint64(1), uint64(2))
+	f.Fuzz(func(t *testing.T, shape, values uint64) {
+		have := engines()
+		usePath(t, have[values%uint64(len(have))])
+		p := NewPool(1 + int(values%3))
+		defer p.Close()
+		checkWinograd(t, p, randomWinograd(rand.New(rand.NewPCG(shape, 1))), values)
+	})
+}
+
+// A picture has the same bits alone or in any batch, with any number of threads, however the tiles are dealt out.
+func TestWinogradSameBits(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for _, c := range []Conv{square(8, 24, 30, 8, 3, 1, 1), square(8, 40, 20, 20, 3, 1, 2), square(6, 17, 16, 13, 3, 1, 3), square(6, 130, 16, 8, 3, 1, 1)} {
+			r := rand.New(rand.NewPCG(3, 14))
+			in := c.Cin * c.H * c.W
+			x, w, bias := uniform(r, c.N*in), uniform(r, c.Cout*c.Cin*9), uniform(r, c.Cout)
+			var first []float32
+			for _, threads := range []int{1, 2, 3, 7} {
+				p := NewPool(threads)
+				for batch := c.N; batch > 0; batch /= 2 {
+					b := c
+					b.N = batch
+					var got []float32
+					for n := 0; n+batch <= c.N; n += batch {
+						got = append(got, runWinograd(t, p, b, x[n*in:][:batch*in], w, bias)...)
+					}
+					if first == nil {
+						first = got
+					}
+					sameBits(t, fmt.Sprintf("%v, %d at a time, %d threads: y", c, batch, threads), got, first[:len(got)])
+				}
+				p.Close()
+			}
+		}
+	})
+}
+
+// The error on unit-scale data is at most three times the direct kernel's, by the root of the mean square.
+func TestWinogradError(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for _, c := range []Conv{square(1, 32, 8, 16, 3, 1, 1), square(1, 96, 8, 16, 3, 1, 1), square(1, 192, 8, 16, 3, 1, 1)} {
+			r := rand.New(rand.NewPCG(5, 14))
+			x, w := make([]float32, c.N*c.Cin*c.H*c.W), make([]float32, c.Cout*c.Cin*9)
+			for _, s := range [][]float32{x, w} {
+				for i := range s {
+					s[i] = float32(r.NormFloat64())
+				}
+			}
+			want, _ := naiveConv(c, x, w, nil)
+			direct := make([]float32, len(want))
+			c.direct(nil, direct, x, w, nil, make([]float32, c.scratchDirect(1)))
+			rms := func(y []float32) float64 {
+				var errs, all float64
+				for i, v := range y {
+					errs += (float64(v) - want[i]) * (float64(v) - want[i])
+					all += want[i] * want[i]
+				}
+				return math.Sqrt(errs / all)
+			}
+			fast, slow := rms(runWinograd(t, nil, c, x, w, nil)), rms(direct)
+			t.Logf("%v: relative rms error %.3g, direct %.3g, ratio %.2f", c, fast, slow, fast/slow)
+			if fast > 3*slow || fast < slow/10 {
+				t.Errorf("%v: relative rms error %.3g, direct kernel %.3g", c, fast, slow)
+			}
+		}
+	})
+}
+
+// A poisoned value reaches every output that depends on it, and no tile of which none does.
+func TestWinogradKeepsNaN(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for _, poison := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
+			c := square(1, 9, 7, 24, 3, 1, 2)
+			r := rand.New(rand.NewPCG(5, 6))
+			x, w := uniform(r, c.Cin*c.H*c.W), make([]float32, c.Cout*c.Cin*9) // weights of zero: 0*NaN is NaN
+			const row, col = 7, 22
+			x[4*c.H*c.W+row*c.W+col] = poison
+			for i, v := range runWinograd(t, nil, c, x, w, nil) {
+				i, j := i%(c.H*c.W)/c.W, i%c.W
+				depends := (i-row)%2 == 0 && (j-col)%2 == 0 && max(i-row, row-i) <= 2 && max(j-col, col-j) <= 2
+				// Its grid, and tiles of 4x4 pixels there.
+				may := (i-row)%2 == 0 && (j-col)%2 == 0 && max(i-row, row-i) <= 10 && max(j-col, col-j) <= 10
+				if bad := v != v; depends && !bad || bad && !may {
+					t.Fatalf("output (%d,%d) is %g after %g at (%d,%d)", i, j, v, poison, row, col)
+				}
+			}
+		}
+	})
+}
+
+func TestWinogradStaysInsideScratch(t *testing.T) {
+	c := square(1, 16, 16, 8, 3, 1, 1)
+	k := newWinograd(c, 1)
+	defer func() {
+		if recover() == nil {
+			t.Error("scratch that is too small was accepted")
+		}
+	}()
+	k.forward(nil, make([]float32, 16*64), make([]float32, 16*64), make([]float32, 16*16*9), nil, make([]float32, k.scratch(1)-16))
+}
+
+// BenchmarkWinograd alternates with the direct kernel, so that both meet the same machine, and compares the fastest rounds.
+func BenchmarkWinograd(b *testing.B) {
+	shapes := []Conv{}
+	for _, n := range []int{16} {
+		shapes = append(shapes,
+			square(n, 32, 32, 64, 3, 1, 1), square(n, 64, 32, 64, 3, 1, 1), square(n, 80, 32, 64, 3, 1, 1),
+			square(n, 32, 32, 32, 3, 1, 1), square(n, 48, 48, 32, 3, 1, 1), square(n, 144, 48, 32, 3, 1, 1), square(n, 80, 48, 32, 3, 1, 1), square(n, 48, 48, 32, 3, 1, 2), square(n, 48, 48, 32, 3, 1, 3), square(n, 48, 48, 48, 3, 1, 3),
+			square(n, 48, 96, 16, 3, 1, 1), square(n, 96, 96, 16, 3, 1, 1), square(n, 192, 96, 16, 3, 1, 1), square(n, 144, 96, 16, 3, 1, 1), square(n, 96, 96, 16, 3, 1, 2), square(n, 96, 96, 16, 3, 1, 3), square(n, 96, 96, 24, 3, 1, 3), square(n, 96, 96, 11, 3, 1, 1),
+			square(n, 96, 96, 8, 3, 1, 1), square(n, 192, 96, 8, 3, 1, 1), square(n, 96, 96, 8, 3, 1, 2), square(n, 96, 96, 8, 3, 1, 3), square(n, 96, 96, 6, 3, 1, 1), square(n, 96, 96, 4, 3, 1, 1), square(n, 192, 96, 4, 3, 1, 1),
+			square(n, 16, 16, 64, 3, 1, 1), square(n, 16, 16, 16, 3, 1, 1), square(n, 24, 24, 64, 3, 1, 1), square(n, 24, 24, 8, 3, 1, 1), square(n, 16, 16, 8, 3, 1, 1), square(n, 48, 48, 8, 3, 1, 1))
+	}
+	shapes = append(shapes, square(1, 32, 32, 64, 3, 1, 1), square(1, 96, 96, 16, 3, 1, 1), square(1, 96, 96, 8, 3, 1, 1), square(1, 192, 96, 8, 3, 1, 1), square(1, 320, 320, 64, 3, 1, 1), square(2, 320, 320, 64, 3, 1, 2), square(2, 640, 640, 32, 3, 1, 1), square(2, 1280, 1280, 16, 3, 1, 1), square(2, 1280, 1280, 8, 3, 1, 1))
+	for _, c := range shapes {
+		b.Run(fmt.Sprintf("n%d_%d-%d_%dx%d_d%d", c.N, c.Cin, c.Cout, c.H, c.W, c.DilH), func(b *testing.B) {
+			r := rand.New(rand.NewPCG(1, 1))
+			x, w, bias, y := uniform(r, c.N*c.Cin*c.H*c.W), uniform(r, c.Cout*c.Cin*9), uniform(r, c.Cout), make([]float32, c.N*c.Cout*c.OutH()*c.OutW())
+			k := newWinograd(c, 1)
+			scratch := make([]float32, max(k.scratch(1), c.scratchDirect(1)))
+			fast, slow := math.Inf(1), math.Inf(1)
+			for b.Loop() {
+				start := time.Now()
+				k.forward(nil, y, x, w, bias, scratch)
+				middle := time.Now()
+				c.direct(nil, y, x, w, bias, scratch)
+				fast, slow = min(fast, middle.Sub(start).Seconds()), min(slow, time.Since(middle).Seconds())
+			}
+			b.ReportMetric(fast*1e3, "ms")
+			b.ReportMetric(slow*1e3, "direct-ms")
+			b.ReportMetric(slow/fast, "ratio")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
