@@ -59,7 +59,7 @@ func (e *engine) TrainSize() (h, w int)               { return e.pipeline.TrainS
 func (e *engine) Architecture() ablation.Architecture { return e.pipeline.Architecture() }
 
 func (e *engine) NewWorker(threads int) (Worker, error) {
-	return &worker{engine: e, denoiser: e.pipeline.NewWorker(threads), reader: e.net.NewExtractor(), prompts: map[string]sampler.Condition{}}, nil
+	return &worker{engine: e, denoiser: e.pipeline.NewWorker(threads), reader: e.net.NewExtractor(), prompts: map[string]sampler.Condition{}, readings: map[*image.NRGBA]features.Reading{}}, nil
 }
 
 type worker struct {
@@ -67,7 +67,30 @@ type worker struct {
 	denoiser *model.Worker
 	reader   *features.Extractor
 	prompts  map[string]sampler.Condition // encoded
+
+	// Features and Judge read the same pictures one after the other; what
+	// critter-net saw in the last batch is kept.
+	readings map[*image.NRGBA]features.Reading
 }
+
+// read is critter-net's reading of a picture.
+func (w *worker) read(img *image.NRGBA) (features.Reading, error) {
+	if r, ok := w.readings[img]; ok {
+		return r, nil
+	}
+	r, err := w.reader.Read(img)
+	if err != nil {
+		return r, err
+	}
+	if len(w.readings) >= keptReadings {
+		clear(w.readings)
+	}
+	w.readings[img] = r
+	return r, nil
+}
+
+// keptReadings bounds how many pictures' readings a worker keeps.
+const keptReadings = 128
 
 func (w *worker) encode(prompt string) (sampler.Condition, error) {
 	if c, ok := w.prompts[prompt]; ok {
@@ -113,7 +136,7 @@ func (w *worker) Sample(ctx context.Context, job Job) ([]*image.NRGBA, float64, 
 func (w *worker) Features(images []*image.NRGBA) ([][]float32, error) {
 	out := make([][]float32, len(images))
 	for i, img := range images {
-		r, err := w.reader.Read(img)
+		r, err := w.read(img)
 		if err != nil {
 			return nil, err
 		}
@@ -127,7 +150,7 @@ func (w *worker) Judge(prompt string, img *image.NRGBA) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	r, err := w.reader.Read(img)
+	r, err := w.read(img)
 	if err != nil {
 		return Verdict{}, err
 	}
