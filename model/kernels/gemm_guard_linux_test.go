@@ -67,3 +67,16 @@ func TestStaysInsideSlices(t *testing.T) {
 		}
 	})
 }
+
+// Nor does a micro-kernel alone, whose slices end where the last value lies.
+func TestTileStaysInsideSlices(t *testing.T) {
+	for _, e := range tileEngines() {
+		t.Run(e.name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(24, 9))
+			for i := range 60 {
+				one := randomTile(r, e.vec, r.Float32, func(s []float32) []float32 { return walled(t, s, len(s), i%3 != 0) })
+				one.run(e)
+			}
+		})
+	}
+}

@@ -1,19 +1,21 @@
 package kernels
 
-// tilePortable is the micro-kernel in plain Go: the specification of the assembly ones. It works on 2 rows by 4 columns at a
-// time, which is what fits the scalar registers. The conversions keep the compiler from fusing multiply and add, so that
-// this path has the same bits on every architecture.
-func tilePortable(t *tile) {
+// tilePortable is the micro-kernel in plain Go, for groups of vec columns, a multiple of 4: the specification of the assembly
+// ones. It works on 2 rows by 4 columns at a time, which is what fits the scalar registers. The conversions keep the compiler
+// from fusing multiply and add, so that this path has the same bits on every architecture.
+func tilePortable(t *tile, vec int) {
 	for i := 0; i < t.m; i += 2 {
-		if i+1 < t.m {
-			portable2x4(t, i, t.b0, t.c0)
-			if !t.one {
-				portable2x4(t, i, t.b1, t.c1)
-			}
-		} else {
-			portable1x4(t, i, t.b0, t.c0)
-			if !t.one {
-				portable1x4(t, i, t.b1, t.c1)
+		for j := 0; j < vec; j += 4 {
+			if i+1 < t.m {
+				portable2x4(t, i, t.b0[j:], t.c0[j:])
+				if !t.one {
+					portable2x4(t, i, t.b1[j:], t.c1[j:])
+				}
+			} else {
+				portable1x4(t, i, t.b0[j:], t.c0[j:])
+				if !t.one {
+					portable1x4(t, i, t.b1[j:], t.c1[j:])
+				}
 			}
 		}
 	}

@@ -199,11 +199,11 @@ func TestAdamWAgainstFloat64(t *testing.T) {
 			o.Step = step
 			AdamW(p, param, grad, m, v, o)
 			AdamW(nil, serial, grad, ms, vs, o)
+			bias1, bias2 := 1-math.Pow(0.9, float64(step)), 1-math.Pow(0.95, float64(step))
 			for i := range want {
 				g := 0.25 * float64(grad[i])
 				m64[i] = 0.9*m64[i] + 0.1*g
 				v64[i] = 0.95*v64[i] + 0.05*g*g
-				bias1, bias2 := 1-math.Pow(0.9, float64(step)), 1-math.Pow(0.95, float64(step))
 				want[i] = want[i]*(1-0.01*0.1) - 0.01/bias1*m64[i]/(math.Sqrt(v64[i])/math.Sqrt(bias2)+1e-8)
 			}
 		}

@@ -4,27 +4,37 @@ package kernels
 
 import "golang.org/x/sys/cpu"
 
-var avx2Engine = engine{name: "avx2", kind: avx2, mr: 6, vec: 8, kc: 256}
+var (
+	avx2Engine   = engine{name: "avx2", kind: avx2, mr: 6, vec: 8, kc: 256}
+	avx512Engine = engine{name: "avx512", kind: avx512, mr: 12, vec: 16, kc: 256, check: func() error { return checkTile(tileAVX512, 12, 16) }}
+)
 
 // engines returns the engines of this machine, the best one last.
 func engines() []*engine {
 	have := []*engine{&portableEngine}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
 		have = append(have, &avx2Engine)
+		// The loops outside the micro-kernel are AVX2 on such a machine as well.
+		if x := &cpu.X86; x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512BW && x.HasAVX512VL {
+			have = append(have, &avx512Engine)
+		}
 	}
 	return have
 }
 
 // run computes the tile with the engine's micro-kernel.
 func (t *tile) run(e *engine) {
-	switch e.kind {
-	case avx2:
-		if t.one { // the same work twice, written to the same place: the micro-kernel reads all of a panel's C before it writes any
-			t.b1, t.c1 = t.b0, t.c0
-		}
+	if e.kind == portable {
+		tilePortable(t, e.vec)
+		return
+	}
+	if t.one { // the same work twice, written to the same place: the micro-kernels read all of a panel's C before they write any
+		t.b1, t.c1 = t.b0, t.c0
+	}
+	if e.kind == avx512 {
+		tileAVX512(t)
+	} else {
 		tileAVX2(t)
-	default:
-		tilePortable(t)
 	}
 }
 
@@ -47,7 +57,10 @@ func transposeFast(e *engine, dst []float32, ldd int, src []float32, lds, rows, 
 
 // peakLoop returns the active engine's register-only loop of 384 floating-point operations a round, nil if it has none.
 func peakLoop() func(rounds int) {
-	if active.kind == avx2 {
+	switch active.kind {
+	case avx512:
+		return peakAVX512
+	case avx2:
 		return peakAVX2
 	}
 	return nil

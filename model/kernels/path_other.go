@@ -7,7 +7,7 @@ func engines() []*engine { return []*engine{&portableEngine} }
 
 // run computes the tile with the engine's micro-kernel.
 func (t *tile) run(e *engine) {
-	tilePortable(t)
+	tilePortable(t, e.vec)
 }
 
 // transposeFast sets dst[j*ldd+i] = src[i*lds+j] for i < rows, j < cols.
