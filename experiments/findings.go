@@ -35,17 +35,18 @@ func findings(s *results.Summary, stderrRight float64) []results.Finding {
 		return out
 	}
 	const right = "right_share"
+	baseline := ""
 	if v, ok := base.Metrics[right]; ok {
-		text := fmt.Sprintf("The baseline (%s) at %dx%d px draws a right picture, one critter with two eyes and one mouth, in %s of %d samples",
+		baseline = fmt.Sprintf("The baseline (%s) at %dx%d px draws a right picture, one critter with two eyes and one mouth, in %s of %d samples",
 			base.Label, s.Height, s.Width, percentValue(v), v.N)
 		for _, r := range s.Reference {
 			if r.Kind == kindBase && r.Status == "done" {
 				if b, ok := r.Metrics[right]; ok {
-					text += fmt.Sprintf("; at its training size of %dx%d px the same model does in %s", s.TrainHeight, s.TrainWidth, percentValue(b))
+					baseline += fmt.Sprintf("; at its training size of %dx%d px the same model does in %s", s.TrainHeight, s.TrainWidth, percentValue(b))
 				}
 			}
 		}
-		say("%s.", text)
+		baseline += "."
 	}
 
 	// The best setting of every family, by the share of right pictures.
@@ -55,12 +56,18 @@ func findings(s *results.Summary, stderrRight float64) []results.Finding {
 		v := dilated.Metrics[right]
 		switch {
 		case e.Significant && e.Mean > 0:
-			say("Re-dilation raises the share of right pictures: its best setting here, %s, reaches %s, %s against the baseline (Holm-corrected p %s).", dilated.Label, percentValue(v), points(e), pValue(e.P))
+			say("Re-dilation raises the share of right pictures from %.1f%% to %.1f%%: its best setting here, %s, reaches %s, %s against the baseline (Holm-corrected p %s).",
+				100*base.Metrics[right].Mean, 100*v.Mean, dilated.Label, percentValue(v), points(e), pValue(e.P))
 		case e.Significant && e.Mean < 0:
 			say("Re-dilation lowers the share of right pictures at every setting tried; the least harmful, %s, reaches %s, %s against the baseline.", dilated.Label, percentValue(v), points(e))
 		default:
 			say("No re-dilation setting changes the share of right pictures significantly upwards: the best one here, %s, reaches %s, %s against the baseline (Holm-corrected p %s).", dilated.Label, percentValue(v), points(e), pValue(e.P))
 		}
+	}
+	if baseline != "" { // the answer first, then what it is compared with
+		say("%s", baseline)
+	}
+	if dilated != nil {
 		for _, part := range []struct{ key, what string }{
 			{"excess_bodies", "Whole bodies repeated (excess bodies a picture)"},
 			{"excess_eyes", "Excess eyes a picture"},
@@ -73,9 +80,7 @@ func findings(s *results.Summary, stderrRight float64) []results.Finding {
 			}
 		}
 	}
-	for _, axis := range []struct{ name, title string }{
-		{"factor", "dilation factor"}, {"tau_share", "share of dilated steps"}, {"min_depth", "outermost dilated level"},
-	} {
+	for _, axis := range ladders {
 		if text := along(s.Cells, axis.name, axis.title, right); text != "" {
 			say("%s", text)
 		}
@@ -119,6 +124,20 @@ func findings(s *results.Summary, stderrRight float64) []results.Finding {
 		}
 	}
 	return out
+}
+
+// ladders are the settings whose values a sentence compares one by one.
+var ladders = []struct{ name, title string }{
+	{"factor", "dilation factor"}, {"tau_share", "share of dilated steps"}, {"min_depth", "outermost dilated level"},
+}
+
+// highest is the largest value of a metric among cells that have it.
+func highest(cells []*results.Cell, key string) float64 {
+	best := math.Inf(-1)
+	for _, c := range cells {
+		best = math.Max(best, c.Metrics[key].Mean)
+	}
+	return best
 }
 
 // bestOf is the finished cell with the best value of a metric; the first of
@@ -181,7 +200,9 @@ func along(cells []results.Cell, axis, title, key string) string {
 	}
 	var pick *series
 	for _, s := range all {
-		if len(s.cells) >= 2 && (pick == nil || len(s.cells) > len(pick.cells)) {
+		// The longest series, of equal ones the one with the best cell.
+		if len(s.cells) >= 2 && (pick == nil || len(s.cells) > len(pick.cells) ||
+			len(s.cells) == len(pick.cells) && highest(s.cells, key) > highest(pick.cells, key)) {
 			pick = s
 		}
 	}
@@ -202,7 +223,13 @@ func along(cells []results.Cell, axis, title, key string) string {
 			best = c
 		}
 	}
-	return fmt.Sprintf("Right pictures over the %s, all else equal: %s; the best is %s.", title, strings.Join(parts, ", "), axisOf(best, axis).Text)
+	var fixed []string
+	for _, a := range ladders {
+		if o := axisOf(best, a.name); o != nil && a.name != axis {
+			fixed = append(fixed, a.name+" "+o.Text)
+		}
+	}
+	return fmt.Sprintf("Right pictures over the %s, all else equal (%s): %s; the best is %s.", title, strings.Join(fixed, ", "), strings.Join(parts, ", "), axisOf(best, axis).Text)
 }
 
 func axisOf(c *results.Cell, name string) *results.Axis {

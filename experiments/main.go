@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"scalecrafter/configs"
+	"scalecrafter/model/kernels"
 	"scalecrafter/reports/results"
 )
 
@@ -87,6 +88,9 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, open Ope
 		return bad("-batch is %d, want 1 to 4096", o.batch)
 	case o.out == "":
 		return bad("-out is empty, want a folder")
+	}
+	if err := kernels.PathError(); err != nil {
+		fmt.Fprintln(stderr, "note:", err)
 	}
 	config, err := configs.Load(o.config, o.sets)
 	if err != nil {

@@ -374,6 +374,12 @@ func doublesBack(all []series) bool {
 	return false
 }
 
+// sameSetting reports whether two axes are one setting in two units: the
+// dilated steps, counted and as a share of all.
+func sameSetting(a, b string) bool {
+	return a == "tau" && b == "tau_share" || a == "tau_share" && b == "tau"
+}
+
 // varyingAxes names the axes, other than x and the group's, on which the
 // points differ.
 func varyingAxes(pts []point, x, by string) []string {
@@ -382,7 +388,7 @@ func varyingAxes(pts []point, x, by string) []string {
 	differs := map[string]bool{}
 	for i, p := range pts {
 		for _, a := range p.cell.Axes {
-			if a.Name == x || a.Name == by {
+			if a.Name == x || a.Name == by || sameSetting(a.Name, x) || sameSetting(a.Name, by) {
 				continue
 			}
 			t, ok := first[a.Name]
