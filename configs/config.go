@@ -102,16 +102,35 @@ const maxCells = 10000
 
 // Load reads a file and applies -set arguments ("sample.count=8"). A non-nil
 // error is Errors where the content is at fault.
-func Load(path string, sets []string) (*Config, error) {
+func Load(path string, sets []string) (*Config, error) { return load(path, sets, Decode) }
+
+// load reads the file for a decoder.
+func load[T any](path string, sets []string, decode func(src, file string, sets []string) (T, error)) (T, error) {
 	src, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w; give a TOML file with -config", err)
+		var none T
+		return none, fmt.Errorf("configuration: %w; give a TOML file with -config", err)
 	}
-	return Decode(string(src), path, sets)
+	return decode(string(src), path, sets)
 }
 
 // Decode is Load for a source in memory; file is the name in messages.
 func Decode(src, file string, sets []string) (*Config, error) {
+	c := &Config{File: file}
+	tree, err := decode(src, file, sets, func(t *table) {
+		c.reader = t.r
+		c.read(t)
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.tree = tree
+	return c, nil
+}
+
+// decode parses the source, applies -set arguments and has read take every key,
+// collecting all errors; it returns the resolved tree.
+func decode(src, file string, sets []string, read func(*table)) (map[string]any, error) {
 	tree := map[string]any{}
 	if _, err := toml.Decode(src, &tree); err != nil {
 		return nil, Errors{syntaxError(file, src, err)}
@@ -120,12 +139,11 @@ func Decode(src, file string, sets []string) (*Config, error) {
 	for _, arg := range sets {
 		r.set(tree, arg)
 	}
-	c := &Config{File: file, reader: r, tree: tree}
-	c.read(&table{r: r, m: tree})
+	read(&table{r: r, m: tree})
 	if len(r.errs) > 0 {
 		return nil, r.errs.sorted()
 	}
-	return c, nil
+	return tree, nil
 }
 
 func (c *Config) read(t *table) {

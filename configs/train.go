@@ -1,11 +1,7 @@
 package configs
 
 import (
-	"fmt"
 	"math"
-	"os"
-
-	"github.com/BurntSushi/toml"
 )
 
 // Train is one training run, checked and with its defaults filled in.
@@ -30,9 +26,6 @@ type Train struct {
 	Seed                                 uint64
 
 	SaveEvery, LogEvery, PictureEvery int
-
-	reader *reader
-	tree   map[string]any
 }
 
 // Networks are the values of a training file's network key.
@@ -40,28 +33,13 @@ var Networks = []string{"unet", "critter-net"}
 
 // LoadTrain reads a training file and applies -set arguments, as Load does for
 // an experiment.
-func LoadTrain(path string, sets []string) (*Train, error) {
-	src, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w; give a TOML file with -config", err)
-	}
-	return DecodeTrain(string(src), path, sets)
-}
+func LoadTrain(path string, sets []string) (*Train, error) { return load(path, sets, DecodeTrain) }
 
 // DecodeTrain is LoadTrain for a source in memory.
 func DecodeTrain(src, file string, sets []string) (*Train, error) {
-	tree := map[string]any{}
-	if _, err := toml.Decode(src, &tree); err != nil {
-		return nil, Errors{syntaxError(file, src, err)}
-	}
-	r := &reader{file: file, spans: positions(src), sets: map[string]string{}}
-	for _, arg := range sets {
-		r.set(tree, arg)
-	}
-	c := &Train{File: file, reader: r, tree: tree}
-	c.read(&table{r: r, m: tree})
-	if len(r.errs) > 0 {
-		return nil, r.errs.sorted()
+	c := &Train{File: file}
+	if _, err := decode(src, file, sets, c.read); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
