@@ -2,7 +2,7 @@
 // every error at its place, defaults, and the cells that a file stands for. It
 // knows TOML and the mathematics of ablation, and no model.
 //
-// Every default lives in this file and nowhere else.
+// Every default lives in this package and nowhere else.
 package configs
 
 import (
@@ -94,7 +94,8 @@ var Metrics = []string{
 var plotAxes = []string{"kind", "factor", "tau", "tau_share", "min_depth", "layers", "progressive", "damped", "attention_scaling"}
 
 // sizeStep is what height and width must be multiples of: the picture is
-// folded 2x2 into latents, which the network halves twice.
+// folded 2x2 into latents, and a network's levels halve those. Sizes that do not
+// halve evenly to the end are computed as diffusers computes them.
 const sizeStep = 8
 
 // maxCells bounds a grid; more is a slip of the keyboard.

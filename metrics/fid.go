@@ -182,9 +182,6 @@ func NewFIDReference(s *Stats) (*FIDReference, error) {
 	return &FIDReference{stats: s, factor: factor}, nil
 }
 
-// Stats are the reference's moments; the caller must not change them.
-func (r *FIDReference) Stats() *Stats { return r.stats }
-
 // FIDStats is the FID between the reference and s.
 func (r *FIDReference) FIDStats(s *Stats) (float64, error) {
 	if err := s.check(); err != nil {

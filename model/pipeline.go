@@ -126,9 +126,6 @@ func (p *Pipeline) TrainSize() (height, width int) {
 	return p.Config.SampleSize * PixelScale, p.Config.SampleSize * PixelScale
 }
 
-// Multiple is what a picture's sides must be multiples of, in px.
-func (p *Pipeline) Multiple() int { return PixelScale }
-
 // Encode turns a prompt into text states; "" is the empty prompt of guidance.
 func (p *Pipeline) Encode(prompt string) (sampler.Condition, error) {
 	g := gorgonia.NewGraph()

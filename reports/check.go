@@ -148,9 +148,6 @@ func (p *problems) cell(where string, c *results.Cell) {
 		p.value(where, "effect "+key, e.Value)
 		p.finite(where, "effect "+key+".p", e.P)
 	}
-	for _, key := range sortedKeys(c.Extra) {
-		p.finite(where, "extra "+key, c.Extra[key])
-	}
 	for _, a := range c.Axes {
 		if a.Number != nil {
 			p.finite(where, "axis "+a.Name, *a.Number)

@@ -52,7 +52,6 @@ func TestCheckRefuses(t *testing.T) {
 		{"NaN in a reference row", func(s *results.Summary) { s.Reference[0].Metrics["fid_r"] = results.Value{Mean: nan} }, `reference row 0 "true scenes, 128 px"`},
 		{"NaN seconds", func(s *results.Summary) { s.Cells[0].Seconds = nan }, "seconds is NaN"},
 		{"NaN axis", func(s *results.Summary) { s.Cells[1].Axes[0].Number = &nan }, "axis factor is NaN"},
-		{"NaN extra", func(s *results.Summary) { s.Cells[1].Extra = map[string]float64{"x": nan} }, "extra x is NaN"},
 		{"NaN factor", func(s *results.Summary) { s.Cells[1].Plan[0].Factors[3] = nan }, "plan row 0 (down_blocks.0.resnets.0.conv1) step 3 is NaN"},
 		{"zero factor", func(s *results.Summary) { s.Cells[1].Plan[0].Factors[3] = 0 }, "factor 0, want above 0"},
 		{"ragged plan", func(s *results.Summary) { s.Cells[1].Plan[1].Factors = []float64{1} }, "has 1 steps, the first row has 30"},

@@ -51,22 +51,21 @@ type Effect struct {
 
 // Cell is one row of the result table: one method with one setting.
 type Cell struct {
-	ID       string             `json:"id"`     // content hash of everything that decides the numbers
-	Label    string             `json:"label"`  // "re-dilation x2, 60% of steps"
-	Method   string             `json:"method"` // the method's name in the TOML file
-	Kind     string             `json:"kind"`   // direct, redilation, attention_scaling, ...
-	Baseline bool               `json:"baseline"`
-	Axes     []Axis             `json:"axes"`
-	Status   string             `json:"status"` // done, failed
-	Error    string             `json:"error,omitempty"`
-	N        int                `json:"n"`
-	NFE      float64            `json:"nfe"`     // network evaluations per image
-	Seconds  float64            `json:"seconds"` // sampling wall time on the machine that drew it
-	Metrics  map[string]Value   `json:"metrics"`
-	Effects  map[string]Effect  `json:"effects"` // against the baseline
-	Images   []string           `json:"images"`  // PNG paths relative to the run's folder, by sample index
-	Plan     []PlanRow          `json:"plan"`    // what was executed, layer by step
-	Extra    map[string]float64 `json:"extra,omitempty"`
+	ID       string            `json:"id"`     // content hash of everything that decides the numbers
+	Label    string            `json:"label"`  // "re-dilation x2, 60% of steps"
+	Method   string            `json:"method"` // the method's name in the TOML file
+	Kind     string            `json:"kind"`   // direct, redilation, attention_scaling, ...
+	Baseline bool              `json:"baseline"`
+	Axes     []Axis            `json:"axes"`
+	Status   string            `json:"status"` // done, failed
+	Error    string            `json:"error,omitempty"`
+	N        int               `json:"n"`
+	NFE      float64           `json:"nfe"`     // network evaluations per image
+	Seconds  float64           `json:"seconds"` // sampling wall time on the machine that drew it
+	Metrics  map[string]Value  `json:"metrics"`
+	Effects  map[string]Effect `json:"effects"` // against the baseline
+	Images   []string          `json:"images"`  // PNG paths relative to the run's folder, by sample index
+	Plan     []PlanRow         `json:"plan"`    // what was executed, layer by step
 }
 
 // PlanRow is one layer's executed dilation factor at every step (1: as trained).
