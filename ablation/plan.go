@@ -5,7 +5,10 @@
 package ablation
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"math"
 	"sort"
 	"strings"
 )
@@ -34,11 +37,45 @@ type LayerPlan struct {
 	// trained on; every self-attention's logits are multiplied by
 	// sqrt(ln L / ln(L/ratio)) for its L tokens (arXiv 2306.08645). 0 or 1: off.
 	AttentionRatio float64
+	// Dispersion maps a convolution's path to the transform that enlarges its
+	// kernel. Every such layer is in Dilation too, with the factor that its
+	// enlarged kernel runs at (half of the listed one for 3x3 to 5x5).
+	Dispersion map[string]*Transform
+	// FreeU re-weights the decoder's backbone and skips; nil: off.
+	FreeU *FreeU
+}
+
+// Transform is dispersed convolution's linear map R: an enlarged kernel of
+// Large x Large taps is R times the Small x Small one, both flattened
+// row-major, for every pair of channels alike (ScaleCrafter section 3.3). It
+// is immutable.
+type Transform struct {
+	// Name is what people call it: "R20to1_new", or how it was solved.
+	Name         string
+	Small, Large int
+	R            []float64 // [Large*Large, Small*Small] row-major
+}
+
+// Key names the transform by its numbers: equal keys mean equal kernels.
+func (t *Transform) Key() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %d", t.Small, t.Large)
+	for _, v := range t.R {
+		fmt.Fprintf(h, " %x", math.Float64bits(v))
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}
+
+// FreeU is FreeU as ScaleCrafter bundles it: B1 and S1 act on decoder inputs
+// of the network's widest level, B2 and S2 on those of the next narrower width
+// (1280 and 640 channels in SD).
+type FreeU struct {
+	B1, B2, S1, S2 float64
 }
 
 // Plain reports whether the plan changes nothing.
 func (p *LayerPlan) Plain() bool {
-	return p == nil || (len(p.Dilation) == 0 && (p.AttentionRatio == 0 || p.AttentionRatio == 1))
+	return p == nil || (len(p.Dilation) == 0 && (p.AttentionRatio == 0 || p.AttentionRatio == 1) && len(p.Dispersion) == 0 && p.FreeU == nil)
 }
 
 // Key is a canonical text of the plan: equal keys mean equal computations.
@@ -54,10 +91,17 @@ func (p *LayerPlan) Key() string {
 	var b strings.Builder
 	for _, path := range paths {
 		f := p.Dilation[path]
-		fmt.Fprintf(&b, "%s=%gx%g;", path, f.H, f.W)
+		fmt.Fprintf(&b, "%s=%gx%g", path, f.H, f.W)
+		if t := p.Dispersion[path]; t != nil {
+			fmt.Fprintf(&b, "@%s", t.Key())
+		}
+		b.WriteByte(';')
 	}
 	if p.AttentionRatio != 0 && p.AttentionRatio != 1 {
-		fmt.Fprintf(&b, "attn=%g", p.AttentionRatio)
+		fmt.Fprintf(&b, "attn=%g;", p.AttentionRatio)
+	}
+	if u := p.FreeU; u != nil {
+		fmt.Fprintf(&b, "freeu=%g,%g,%g,%g;", u.B1, u.B2, u.S1, u.S2)
 	}
 	return b.String()
 }

@@ -12,6 +12,9 @@ type Train struct {
 	// UNet is the path of the U-Net's diffusers config.json, relative to where
 	// the program is run; unused for critter-net.
 	UNet string
+	// Init is a model folder in diffusers' layout whose weights training starts
+	// from; empty: from fresh ones.
+	Init string
 
 	Size int // picture side, px
 	// Prediction is what the U-Net learns to predict, in diffusers' words.
@@ -48,6 +51,7 @@ func (c *Train) read(t *table) {
 	c.Name = t.name("name")
 	c.Network = t.choice("network", "", Networks)
 	c.UNet = t.text("unet", "model/builtin/unet/config.json")
+	c.Init = t.text("init", "")
 
 	d := section(t, "data")
 	c.Size = d.integer("size", 64, 16, 1024, "the side in px of the pictures trained on")

@@ -108,6 +108,9 @@ func runTraining(ctx context.Context, cfg *configs.Train, dir string, threads, t
 		if task, err = train.NewDiffusion(unet, sched, s, train.Diffusion{Size: cfg.Size, Dropout: cfg.Dropout, SNRCap: cfg.SNRCap}); err != nil {
 			return err
 		}
+		if err := startFrom(task, cfg.Init); err != nil {
+			return fmt.Errorf("%s: init: %w", cfg.File, err)
+		}
 		picture = func(w *params.Set, step int) error {
 			p, err := model.New(unet, sc, w, w)
 			if err != nil {
@@ -149,6 +152,39 @@ func runTraining(ctx context.Context, cfg *configs.Train, dir string, threads, t
 	return finish(t.Averaged())
 }
 
+// startFrom replaces a U-Net's fresh weights by those of a model folder; an
+// empty folder changes nothing.
+func startFrom(task train.Task, dir string) error {
+	task.Meta["init"] = "" // so that a checkpoint of another start is refused
+	if dir == "" {
+		return nil
+	}
+	unet, err := weights.Open(filepath.Join(dir, unetWeights))
+	if err != nil {
+		return err
+	}
+	defer unet.Close()
+	text, err := weights.Open(filepath.Join(dir, textWeights))
+	if err != nil {
+		return err
+	}
+	defer text.Close()
+	for _, name := range task.Weights.Names() {
+		w := task.Weights.Tensor(name)
+		file := unet
+		if model.IsTextWeight(name) {
+			file = text
+		}
+		from, err := file.Expect(name, w.Shape...)
+		if err != nil {
+			return err
+		}
+		copy(w.Data, from.Data)
+	}
+	task.Meta["init"] = unet.Digest() + " " + text.Digest()
+	return nil
+}
+
 // traceSteps prints where a step's time goes.
 func traceSteps(ctx context.Context, t *train.Trainer, steps int, log io.Writer) error {
 	if _, err := t.Step(ctx); err != nil { // the first one pays for page faults
@@ -165,6 +201,12 @@ func traceSteps(ctx context.Context, t *train.Trainer, steps int, log io.Writer)
 	}
 	return nil
 }
+
+// Where diffusers' layout keeps weights.
+const (
+	unetWeights = "unet/diffusion_pytorch_model.safetensors"
+	textWeights = "text_encoder/model.safetensors"
+)
 
 // writeModel writes a model folder in diffusers' layout, weights in half
 // precision.
@@ -184,10 +226,10 @@ func writeModel(dir string, unetConfig []byte, scheduler sampler.Config, w *para
 	if err := os.WriteFile(filepath.Join(dir, "scheduler", "scheduler_config.json"), sc, 0o644); err != nil {
 		return err
 	}
-	if err := writeSet(filepath.Join(dir, "unet", "diffusion_pytorch_model.safetensors"), w, func(n string) bool { return !model.IsTextWeight(n) }, "F16"); err != nil {
+	if err := writeSet(filepath.Join(dir, unetWeights), w, func(n string) bool { return !model.IsTextWeight(n) }, "F16"); err != nil {
 		return err
 	}
-	return writeSet(filepath.Join(dir, "text_encoder", "model.safetensors"), w, model.IsTextWeight, "F16")
+	return writeSet(filepath.Join(dir, textWeights), w, model.IsTextWeight, "F16")
 }
 
 // schedulerJSON is diffusers' scheduler_config.json for a noise schedule.

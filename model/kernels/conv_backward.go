@@ -89,8 +89,42 @@ func (c Conv) dataPlan() dataPlan {
 // dataBatch returns how the images are spread over the threads.
 func (c Conv) dataBatch(threads int) batch { return spreadBatch(c.N, threads, c.OutH()*c.OutW()) }
 
+// adjoint is the convolution from dy to dx of a 3x3 convolution of stride 1, with the kernel turned by half a turn and its
+// channels exchanged; false for others, and for padding so wide that some of dy would have to be cut off.
+func (c Conv) adjoint() (Conv, bool) {
+	if !c.winogradFits() {
+		return c, false
+	}
+	h, w := c.DilH*(c.KH-1), c.DilW*(c.KW-1)
+	a := c
+	a.Cin, a.Cout, a.H, a.W = c.Cout, c.Cin, c.OutH(), c.OutW()
+	a.PadTop, a.PadBottom, a.PadLeft, a.PadRight = h-c.PadTop, h-c.PadBottom, w-c.PadLeft, w-c.PadRight
+	return a, min(a.PadTop, a.PadBottom, a.PadLeft, a.PadRight) >= 0
+}
+
+// turn writes the adjoint's weights: t[i, o, u, v] = w[o, i, KH-1-u, KW-1-v].
+func (c Conv) turn(p *Pool, t, w []float32) {
+	size := c.KH * c.KW
+	p.Run(c.Cin, func(i int) {
+		to := t[i*c.Cout*size:][:c.Cout*size]
+		for o := range c.Cout {
+			from := w[(o*c.Cin+i)*size:][:size]
+			for k, v := range from {
+				to[o*size+size-1-k] = v
+			}
+		}
+	})
+}
+
 // ScratchData returns how many floats of scratch ConvBackwardData wants with a pool of the given number of threads.
 func (c Conv) ScratchData(threads int) int {
+	if a, ok := c.adjoint(); ok && a.winogradWins() {
+		return roundUp(c.Cin*c.Cout*c.KH*c.KW, 16) + newWinograd(a, threads).scratch(threads)
+	}
+	return c.scratchDataDirect(threads)
+}
+
+func (c Conv) scratchDataDirect(threads int) int {
 	c = c.flat()
 	d := c.dataPlan()
 	n := 0
@@ -109,6 +143,18 @@ func (c Conv) ScratchData(threads int) int {
 // content; dx must not overlap dy or w. The bits of an image depend on neither N nor the pool's threads.
 func ConvBackwardData(p *Pool, c Conv, dx, dy, w, scratch []float32) {
 	c.must("ConvBackwardData", dy, dx, w)
+	if a, ok := c.adjoint(); ok && a.winogradWins() {
+		s := carver{scratch}
+		turned := s.take(c.Cin * c.Cout * c.KH * c.KW)
+		c.turn(p, turned, w)
+		newWinograd(a, p.Threads()).forward(p, dx, dy, turned, nil, s.rest)
+		return
+	}
+	c.dataDirect(p, dx, dy, w, scratch)
+}
+
+// dataDirect is ConvBackwardData as implicit matrix products.
+func (c Conv) dataDirect(p *Pool, dx, dy, w, scratch []float32) {
 	c = c.flat()
 	threads := p.Threads()
 	plan := c.dataPlan()

@@ -228,6 +228,8 @@ func TestConvShapes(t *testing.T) {
 		square(9, 64, 8, 32, 1, 1, 1),   // the gradient of the weights takes the batch in pieces
 		square(1, 30, 520, 12, 3, 1, 1), // several blocks of every loop
 		square(33, 12, 8, 4, 3, 1, 1),
+		square(3, 24, 40, 16, 3, 1, 1), // Winograd forward and backward
+		pad(square(2, 17, 36, 16, 3, 1, 2), 3, 1, 0, 4),
 		square(13, 8, 12, 8, 3, 2, 1),
 		square(9, 20, 14, 4, 1, 1, 1),
 		square(1, 3, 104, 6, 3, 1, 1),
@@ -239,6 +241,18 @@ func TestConvShapes(t *testing.T) {
 			checkConv(t, p, c, uint64(i))
 		}
 	})
+}
+
+// Padding wider than the kernel reaches leaves rows of dy that no input sees: the adjoint would have to crop them.
+func TestAdjointRefusesWidePadding(t *testing.T) {
+	c := square(1, 24, 20, 16, 3, 1, 1)
+	if _, ok := c.adjoint(); !ok {
+		t.Fatalf("%v has no adjoint", c)
+	}
+	c.PadTop = 3
+	if a, ok := c.adjoint(); ok {
+		t.Fatalf("%v has the adjoint %v, want none", c, a)
+	}
 }
 
 func TestConvRandomShapes(t *testing.T) {
