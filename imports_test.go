@@ -12,7 +12,7 @@ var rules = map[string][]string{
 	"scalecrafter": {"scalecrafter/experiments", "scalecrafter/configs", "scalecrafter/reports"},
 
 	"scalecrafter/configs":  {"scalecrafter/ablation", "github.com/BurntSushi/toml"},
-	"scalecrafter/ablation": {}, // pure data and mathematics
+	"scalecrafter/ablation": {"gonum.org/v1/gonum/mat"}, // pure data and mathematics
 
 	"scalecrafter/model/kernels":  {"golang.org/x/sys/cpu"},
 	"scalecrafter/model/weights":  {},
@@ -38,8 +38,9 @@ var rules = map[string][]string{
 		"github.com/olekukonko/tablewriter", "github.com/olekukonko/tablewriter/...", "golang.org/x/image/...", "codeberg.org/go-fonts/...",
 	},
 
-	// Only experiments knows everybody, and yet no graph engine and no TOML.
-	"scalecrafter/experiments": {"scalecrafter/...", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/...", "github.com/mattn/go-isatty"},
+	// Only experiments knows everybody, and yet no graph engine and no TOML; its
+	// import command reads upstream's YAML.
+	"scalecrafter/experiments": {"scalecrafter/...", "go.yaml.in/yaml/v4", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/...", "github.com/mattn/go-isatty"},
 }
 
 // Every package imports only what the table allows; a package that the table

@@ -16,6 +16,8 @@ type Settings struct {
 	Eta             float64
 	Seed            uint64
 	Sampler         string
+	// SDEdit has Tau 0 where sampling starts from noise.
+	SDEdit SDEdit
 }
 
 // Identity is everything outside the settings that decides a number.
@@ -29,12 +31,29 @@ type Identity struct {
 
 // Cell is one row of an experiment: a method with its plan.
 type Cell struct {
-	ID     string
-	Label  string
+	ID    string
+	Label string
+	// Method is resolved: a derived one holds what was derived.
 	Method Method
-	Plan   []StepPlan
-	// NFE is the number of network evaluations per image.
+	// Plan has every step, those that SDEdit skips too.
+	Plan []StepPlan
+	// NFE is the number of network evaluations per image at the size asked for.
 	NFE int
+	// BaseNFE is the number of those at SDEdit's smaller size (SDEdit.Base)
+	// that come before; 0 without SDEdit.
+	BaseNFE int
+}
+
+// BaseNFE counts the evaluations of SDEdit's smaller picture, which the network
+// as trained draws in as many steps with the same guidance.
+func BaseNFE(s Settings) int {
+	switch {
+	case s.SDEdit.Tau <= 0:
+		return 0
+	case s.GuidanceScale > 1:
+		return 2 * s.Steps
+	}
+	return s.Steps
 }
 
 // CellID is the content hash of a cell, 24 hexadecimal digits. The plan enters
@@ -58,7 +77,14 @@ func CellID(s Settings, plan []StepPlan, id Identity) string {
 	line("eta", s.Eta)
 	line("seed", s.Seed)
 	line("sampler", s.Sampler)
+	if s.SDEdit.Tau > 0 {
+		line("sdedit_tau", s.SDEdit.Tau)
+		line("sdedit_scale", max(s.SDEdit.Scale, 0))
+	}
 	for i, p := range plan {
+		if i < s.SDEdit.Tau {
+			continue // not executed
+		}
 		line(fmt.Sprintf("step %d main", i), p.Main.Key())
 		if p.Damped != nil && s.GuidanceScale > 1 {
 			line(fmt.Sprintf("step %d damped", i), p.Damped.Key())
@@ -68,7 +94,8 @@ func CellID(s Settings, plan []StepPlan, id Identity) string {
 }
 
 // NFE counts the network evaluations per image: one a step without guidance,
-// two with it, three where a damped network gives the base term.
+// two with it, three where a damped network gives the base term. Steps that are
+// not executed are not to be in plan: hand in plan[SDEdit.Tau:].
 func NFE(plan []StepPlan, guidanceScale float64) int {
 	n := 0
 	for _, p := range plan {

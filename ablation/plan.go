@@ -88,12 +88,16 @@ func (p *LayerPlan) Key() string {
 		paths = append(paths, path)
 	}
 	sort.Strings(paths)
+	keys := map[*Transform]string{} // a plan has few of them and many layers
 	var b strings.Builder
 	for _, path := range paths {
 		f := p.Dilation[path]
 		fmt.Fprintf(&b, "%s=%gx%g", path, f.H, f.W)
 		if t := p.Dispersion[path]; t != nil {
-			fmt.Fprintf(&b, "@%s", t.Key())
+			if keys[t] == "" {
+				keys[t] = t.Key()
+			}
+			fmt.Fprintf(&b, "@%s", keys[t])
 		}
 		b.WriteByte(';')
 	}

@@ -101,7 +101,7 @@ func TestProgressive(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("P%g_tau%d", tt.p, tt.tau), func(t *testing.T) {
-			m := Method{Kind: Redilate, Redilation: &Redilation{LayerSet: LayerSet{Factor: square(tt.p), MinDepth: 1}, Tau: tt.tau, Progressive: true}}
+			m := Method{Kind: Redilate, Redilation: &Redilation{LayerSet: LayerSet{Factor: square(tt.p), MinDepth: 1}, Tau: tt.tau, Decay: DecayProgressive}}
 			plan, err := m.Schedule(sdLike(), 50, small, large)
 			if err != nil {
 				t.Fatal(err)
@@ -118,7 +118,7 @@ func TestProgressive(t *testing.T) {
 
 // A listed 1.5 is raised to 2 by progressive, as upstream does.
 func TestProgressiveRaises(t *testing.T) {
-	m := Method{Kind: Redilate, Redilation: &Redilation{LayerSet: LayerSet{Factor: square(1.5)}, Tau: 3, Progressive: true}}
+	m := Method{Kind: Redilate, Redilation: &Redilation{LayerSet: LayerSet{Factor: square(1.5)}, Tau: 3, Decay: DecayProgressive}}
 	plan, err := m.Schedule(sdLike(), 5, small, large)
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func TestMinDepthIsThePublishedSet(t *testing.T) {
 
 func TestDamped(t *testing.T) {
 	m := Method{Kind: Redilate, AttentionScaling: true, Redilation: &Redilation{
-		LayerSet: LayerSet{Factor: square(4)}, Tau: 4, Progressive: true,
+		LayerSet: LayerSet{Factor: square(4)}, Tau: 4, Decay: DecayProgressive,
 		Damped: &Damping{LayerSet: LayerSet{Factor: square(4), MinDepth: 2}, Tau: 6},
 	}}
 	plan, err := m.Schedule(sdLike(), 8, small, large)
@@ -271,8 +271,8 @@ func TestScheduleErrors(t *testing.T) {
 			[]string{"damped.tau: is 9 of 5 steps"}},
 		{"same damping", redilate(Redilation{LayerSet: inner, Tau: 2, Damped: &Damping{LayerSet: inner, Tau: 2}}), sdLike(), large,
 			[]string{"damped: damping never takes effect"}},
-		{"progressive", redilate(Redilation{LayerSet: inner, Tau: 2, Progressive: true}), sdLike(), large,
-			[]string{"progressive: never takes effect"}},
+		{"progressive", redilate(Redilation{LayerSet: inner, Tau: 2, Decay: DecayProgressive}), sdLike(), large,
+			[]string{"decay: never takes effect: factors shrink to whole ones"}},
 		{"attention at the training size", Method{Kind: AttentionScaling, AttentionScaling: true}, sdLike(), small,
 			[]string{"kind: attention scaling never takes effect"}},
 		{"attention beside", Method{Kind: Redilate, AttentionScaling: true, Redilation: &Redilation{LayerSet: inner, Tau: 2}}, noAttention, large,
@@ -312,7 +312,15 @@ func TestScheduleProperties(t *testing.T) {
 		p := rapid.Float64Range(2.001, 8).Draw(t, "factor")
 		depth := rapid.IntRange(0, 3).Draw(t, "min_depth")
 		progressive := rapid.Bool().Draw(t, "progressive")
-		m := Method{Kind: Redilate, Redilation: &Redilation{LayerSet: LayerSet{Factor: square(p), MinDepth: depth}, Tau: tau, Progressive: progressive}}
+		decay := DecayConstant
+		if progressive {
+			decay = DecayProgressive
+			p += 0.001 // 3 would stay 3 over a single step, which is an error
+			if math.Ceil(p) == p {
+				p += 0.001
+			}
+		}
+		m := Method{Kind: Redilate, Redilation: &Redilation{LayerSet: LayerSet{Factor: square(p), MinDepth: depth}, Tau: tau, Decay: decay}}
 		plan, err := m.Schedule(arch, steps, small, large)
 		if err != nil {
 			t.Fatal(err)

@@ -27,6 +27,9 @@ type Tensor struct {
 	DType string
 	Shape []int
 	Data  []float32
+	// Float64 stands in Data's place, which is nil then, in a tensor to be
+	// written as F64. Reading never sets it: see File.Float64.
+	Float64 []float64
 }
 
 // File is an opened safetensors file. Only the header is held in memory; a

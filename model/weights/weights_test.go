@@ -316,6 +316,35 @@ func TestWriteAndRead(t *testing.T) {
 	}
 }
 
+// float64 values come back bit for bit, alone or beside narrower tensors.
+func TestWriteFloat64(t *testing.T) {
+	want := []float64{0.1, math.Copysign(0, -1), math.MaxFloat64, 5e-324, math.Inf(-1), 1 + 0x1p-52}
+	r := Tensor{Name: "r", DType: "F64", Shape: []int{2, 3}, Float64: want}
+	for _, dtype := range []string{"F64", ""} {
+		tensors := []Tensor{r}
+		if dtype == "" {
+			tensors = []Tensor{{Name: "a", DType: "F16", Shape: []int{1}, Data: []float32{3}}, r}
+		}
+		var b bytes.Buffer
+		if err := Encode(&b, tensors, nil, dtype); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Read(b.Bytes(), "wide")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, shape, err := f.Float64("r")
+		if err != nil || fmt.Sprint(shape) != "[2 3]" || f.DType("r") != "F64" || f.byName["r"].begin != 0 {
+			t.Fatalf("shape %v, type %s at %d, %v", shape, f.DType("r"), f.byName["r"].begin, err)
+		}
+		for i, v := range want {
+			if math.Float64bits(got[i]) != math.Float64bits(v) {
+				t.Errorf("[%d] is %g, want %g", i, got[i], v)
+			}
+		}
+	}
+}
+
 // With no type given, every tensor keeps its own, and wide ones come first so
 // that each starts at a multiple of its element size.
 func TestWriteKeepsTypes(t *testing.T) {
@@ -367,7 +396,10 @@ func TestWriteFaults(t *testing.T) {
 		{"negative side", []Tensor{{Name: "a", Shape: []int{-1, -1}, Data: make([]float32, 1)}}, nil, "F32", "shape [-1 -1]"},
 		{"no name", []Tensor{{Shape: []int{0}}}, nil, "F32", "name that the format does not allow"},
 		{"metadata's name", []Tensor{{Name: "__metadata__", Shape: []int{0}}}, nil, "F32", "does not allow"},
-		{"type", []Tensor{{Name: "a", Shape: []int{0}}}, nil, "F64", `stored as "F64"; choose F32, F16 or BF16`},
+		{"type", []Tensor{{Name: "a", Shape: []int{0}}}, nil, "I64", `stored as "I64"; choose F32, F16 or BF16`},
+		{"float32 as F64", []Tensor{{Name: "a", Shape: []int{1}, Data: []float32{1}}}, nil, "F64", "as F64 and has float32 values; choose F32"},
+		{"float64 as F32", []Tensor{{Name: "a", Shape: []int{1}, Float64: []float64{1}}}, nil, "F32", "as F32 and has float64 values; choose F64"},
+		{"shape of float64", []Tensor{{Name: "a", Shape: []int{3}, Float64: []float64{1}}}, nil, "F64", "shape [3] and 1 values"},
 		{"no type", []Tensor{{Name: "a", Shape: []int{0}}}, nil, "", `stored as ""`},
 		{"too large", []Tensor{{Name: "a", Shape: []int{2, 2}, Data: []float32{0, 0, 0, 65520}}}, nil, "F16", "65520 at index [1 1], too large for F16"},
 		{"too large for bfloat16", []Tensor{{Name: "a", Shape: []int{1}, Data: []float32{math.MaxFloat32}}}, nil, "BF16", "too large for BF16"},

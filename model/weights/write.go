@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"sort"
@@ -13,7 +14,8 @@ import (
 )
 
 // Write stores the tensors as a safetensors file at path. dtype is "F32",
-// "F16" or "BF16" for all of them, or "" for each tensor's own DType.
+// "F16" or "BF16" for all of them, "F64" for tensors that have their values in
+// Float64, or "" for each tensor's own DType.
 //
 // The file appears whole or not at all: it is written beside its place,
 // flushed to the disk and renamed. Equal input gives equal bytes, in whatever
@@ -75,6 +77,13 @@ type stored struct {
 	dtype string
 }
 
+func (t stored) count() int {
+	if t.dtype == "F64" {
+		return len(t.Float64)
+	}
+	return len(t.Data)
+}
+
 // layout checks the tensors, puts them in file order and builds the header,
 // its length prefix included.
 func layout(tensors []Tensor, metadata map[string]string, dtype string) ([]byte, []stored, error) {
@@ -124,7 +133,7 @@ func layout(tensors []Tensor, metadata map[string]string, dtype string) ([]byte,
 		if err != nil {
 			return nil, nil, err
 		}
-		end := at + int64(len(t.Data)*widths[t.dtype])
+		end := at + int64(t.count()*widths[t.dtype])
 		shape := strings.ReplaceAll(fmt.Sprint(t.Shape), " ", ",") // [1 2] -> [1,2]
 		fmt.Fprintf(&b, `%s:{"dtype":%q,"shape":%s,"data_offsets":[%d,%d]}`, name, t.dtype, shape, at, end)
 		at = end
@@ -145,18 +154,22 @@ func checkTensor(t stored) error {
 	switch {
 	case t.Name == "" || t.Name == metadataKey || !utf8.ValidString(t.Name):
 		return fault("has a name that the format does not allow", "use UTF-8 text other than \"\" and "+metadataKey)
-	case t.dtype != "F32" && t.dtype != "F16" && t.dtype != "BF16":
-		return fault(fmt.Sprintf("is to be stored as %q", t.dtype), "choose F32, F16 or BF16")
+	case t.dtype != "F64" && t.dtype != "F32" && t.dtype != "F16" && t.dtype != "BF16":
+		return fault(fmt.Sprintf("is to be stored as %q", t.dtype), "choose F32, F16 or BF16, or F64 with float64 values")
+	case t.dtype == "F64" && len(t.Data) > 0:
+		return fault("is to be stored as F64 and has float32 values", "choose F32, F16 or BF16, or give the values as Float64")
+	case t.dtype != "F64" && len(t.Float64) > 0:
+		return fault("is to be stored as "+t.dtype+" and has float64 values", "choose F64")
 	}
 	for _, side := range t.Shape {
 		if side < 0 {
 			return fault(fmt.Sprintf("has shape %v", t.Shape), "sides are 0 or more")
 		}
 	}
-	if n, ok := product(t.Shape); !ok || n != int64(len(t.Data)) {
-		return fault(fmt.Sprintf("has shape %v and %d values", t.Shape, len(t.Data)), "the shape's product must be the number of values")
+	if n, ok := product(t.Shape); !ok || n != int64(t.count()) {
+		return fault(fmt.Sprintf("has shape %v and %d values", t.Shape, t.count()), "the shape's product must be the number of values")
 	}
-	if t.dtype == "F32" {
+	if t.dtype == "F64" || t.dtype == "F32" {
 		return nil
 	}
 	for i, v := range t.Data {
@@ -175,9 +188,15 @@ func encode(w io.Writer, header []byte, order []stored) error {
 	if _, err := out.Write(header); err != nil {
 		return err
 	}
-	var buf [4]byte
+	var buf [8]byte
 	for _, t := range order {
 		b := buf[:widths[t.dtype]]
+		for _, v := range t.Float64 {
+			little.PutUint64(b, math.Float64bits(v))
+			if _, err := out.Write(b); err != nil {
+				return err
+			}
+		}
 		for _, v := range t.Data {
 			putFloat(b, t.dtype, v)
 			if _, err := out.Write(b); err != nil {
