@@ -54,7 +54,9 @@ func BenchmarkPredict(b *testing.B) {
 		name   string
 		px     int
 		factor float64
-	}{{"64px", 64, 1}, {"128px", 128, 1}, {"128px_x2", 128, 2}, {"128px_x1.5", 128, 1.5}, {"128px_x3", 128, 3}} {
+		kernel int // of dispersed layers
+	}{{"64px", 64, 1, 0}, {"128px", 128, 1, 0}, {"128px_x2", 128, 2, 0}, {"128px_x1.5", 128, 1.5, 0}, {"128px_x3", 128, 3, 0},
+		{"128px_x2_5x5", 128, 1, 5}, {"128px_x3_7x7", 128, 1, 7}} {
 		b.Run(bb.name, func(b *testing.B) {
 			const rows = 16
 			side := bb.px / PixelScale
@@ -69,6 +71,9 @@ func BenchmarkPredict(b *testing.B) {
 			}
 			if bb.factor != 1 {
 				r.Plan = innerPlan(p, bb.factor)
+			}
+			if bb.kernel > 0 {
+				r.Plan = dispersed(p, ablation.Factor{H: bb.factor, W: bb.factor}, spread(bb.kernel, (bb.kernel-1)/2), func(c ablation.ConvLayer) bool { return c.Depth >= 1 })
 			}
 			sampler.Noise(r.X, sampler.NoiseKey{Seed: 1})
 			out := make([]float32, len(r.X))
@@ -93,6 +98,38 @@ func BenchmarkPredict(b *testing.B) {
 					}
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkCompile is what a worker pays for a plan that it meets for the first
+// time: building the graph and planning its memory, and that memory.
+func BenchmarkCompile(b *testing.B) {
+	p := freshPipeline(b)
+	for _, bb := range []struct {
+		name      string
+		px, rows  int
+		factor    float64
+		dispersed bool
+	}{{"128px", 128, 16, 1, false}, {"128px_x2", 128, 16, 2, false}, {"128px_x1.5", 128, 16, 1.5, false}, {"128px_dispersed", 128, 16, 2, true},
+		{"256px_x4", 256, 16, 4, false}, {"256px_x3.5", 256, 16, 3.5, false}} {
+		b.Run(bb.name, func(b *testing.B) {
+			plan := innerPlan(p, bb.factor)
+			if bb.dispersed {
+				plan = dispersed(p, ablation.Factor{H: bb.factor, W: bb.factor}, spread(5, 2), func(c ablation.ConvLayer) bool { return c.Depth >= 1 })
+			}
+			side := bb.px / PixelScale
+			var s *session
+			var err error
+			m := newMemory()
+			for b.Loop() {
+				if s, err = p.session(bb.rows, side, side, plan, m, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+			arena, scratch, _ := s.machine.Bytes()
+			b.ReportMetric(float64(arena)/(1<<20), "MiB-arena")
+			b.ReportMetric(float64(scratch)/(1<<20), "MiB-scratch")
 		})
 	}
 }

@@ -109,7 +109,7 @@ func TestGoldenMicroOpsBlocks(t *testing.T) {
 						in[name] = bind(g, name, data, shape...)
 					}
 				}
-				y := block.build(&unetBuilder{c: &cfg, w: w, g: g, dilated: map[string]bool{}}, c, in)
+				y := block.build(&unetBuilder{c: &cfg, w: w, g: g, convs: map[string]bool{}}, c, in)
 				if !slices.Equal([]int(y.Shape()), c.Output) {
 					t.Fatalf("output has shape %v, want %v", y.Shape(), c.Output)
 				}

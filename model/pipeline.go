@@ -37,6 +37,7 @@ type Pipeline struct {
 	Scheduler *sampler.NoiseSchedule
 	unet      params.Source
 	text      params.Source
+	kernels   kernelStore
 	arch      ablation.Architecture
 	digest    string
 }
@@ -104,7 +105,7 @@ func New(cfg *UNetConfig, sc sampler.Config, unet, text params.Source) (*Pipelin
 	}
 	p := &Pipeline{Config: cfg, Scheduler: sched, unet: unet, text: text}
 	side := cfg.SampleSize
-	s, err := p.session(1, side, side, nil, nil)
+	s, err := p.session(1, side, side, nil, newMemory(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -174,22 +175,43 @@ type session struct {
 	sample, time, tx []float32
 	out              *gorgonia.Node
 	arch             ablation.Architecture
-	used             int // tick of last use
+	kernels          []*weights.Tensor // held for the other graphs that use them
+	used             int               // tick of last use
 }
 
-func (p *Pipeline) session(n, h, w int, plan *ablation.LayerPlan, pool *kernels.Pool) (*session, error) {
+// memory is what the sessions of one goroutine share, as only one of them runs
+// at a time: the arena of the intermediate values, and the inputs.
+type memory struct {
+	arena  ops.Arena
+	inputs map[string][]float32
+}
+
+// input is a leaf on the memory kept under that name.
+func (m *memory) input(g *gorgonia.ExprGraph, name string, shape ...int) (*gorgonia.Node, []float32) {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	if len(m.inputs[name]) < n {
+		m.inputs[name] = make([]float32, n)
+	}
+	data := m.inputs[name][:n:n]
+	return leafOn(g, name, data, shape...), data
+}
+
+func (p *Pipeline) session(n, h, w int, plan *ablation.LayerPlan, m *memory, pool *kernels.Pool) (*session, error) {
 	g := gorgonia.NewGraph()
 	var s session
 	var in UNetInputs
-	in.Sample, s.sample = params.Input(g, "sample", n, p.Config.InChannels, h, w)
-	in.Time, s.time = params.Input(g, "time", n, p.Config.BlockOutChannels[0])
-	in.Text, s.tx = params.Input(g, "text", n, critters.Tokens, p.Config.CrossAttentionDim)
-	out, arch, err := unet(p.Config, p.unet, in, plan)
+	in.Sample, s.sample = m.input(g, "sample", n, p.Config.InChannels, h, w)
+	in.Time, s.time = m.input(g, "time", n, p.Config.BlockOutChannels[0])
+	in.Text, s.tx = m.input(g, "text", n, critters.Tokens, p.Config.CrossAttentionDim)
+	b, err := unet(p.Config, p.unet, &p.kernels, in, plan)
 	if err != nil {
 		return nil, err
 	}
-	s.out, s.arch = out, arch
-	if s.machine, err = ops.NewMachine(g, pool, out); err != nil {
+	s.out, s.arch, s.kernels = b.out, b.arch, b.kernels
+	if s.machine, err = ops.NewMachineIn(&m.arena, g, pool, s.out); err != nil {
 		return nil, err
 	}
 	return &s, nil
@@ -198,19 +220,31 @@ func (p *Pipeline) session(n, h, w int, plan *ablation.LayerPlan, pool *kernels.
 // Worker evaluates the network for one goroutine: it holds the compiled graphs
 // and their memory. It is a sampler.Denoiser.
 type Worker struct {
-	p     *Pipeline
-	pool  *kernels.Pool
-	cache map[string]*session
-	tick  int
+	p      *Pipeline
+	pool   *kernels.Pool
+	memory *memory
+	cache  map[string]*session
+	tick   int
+
+	maxSessions, maxKernelBytes int // of the cache
 }
 
-// maxSessions bounds a worker's compiled graphs: a schedule has few plans, and
-// each graph holds an arena.
-const maxSessions = 8
+// A worker keeps as many compiled graphs as the longest schedules have plans:
+// two networks at each of 50 steps whose factors fall all the way, and the
+// plain one. As the steps take turns, a smaller cache would drop every graph
+// just before it is used again. Graphs share the arena and the weights, so one
+// costs little (BenchmarkCompile) beside the dispersed kernels that it holds.
+const (
+	maxSessions    = 128
+	maxKernelBytes = 512 << 20
+)
+
+func newMemory() *memory { return &memory{inputs: map[string][]float32{}} }
 
 // NewWorker makes a worker that runs its kernels on the given number of threads.
 func (p *Pipeline) NewWorker(threads int) *Worker {
-	return &Worker{p: p, pool: kernels.NewPool(threads), cache: map[string]*session{}}
+	return &Worker{p: p, pool: kernels.NewPool(threads), memory: newMemory(), cache: map[string]*session{},
+		maxSessions: maxSessions, maxKernelBytes: maxKernelBytes}
 }
 
 // Predict is the U-Net's noise prediction (sampler.Denoiser).
@@ -227,14 +261,15 @@ func (w *Worker) Predict(ctx context.Context, r sampler.Request, out []float32) 
 	key := fmt.Sprintf("%d %d %d %s", r.N, r.H, r.W, r.Plan.Key())
 	s := w.cache[key]
 	if s == nil {
-		if len(w.cache) >= maxSessions {
-			w.evict()
-		}
 		var err error
-		if s, err = w.p.session(r.N, r.H, r.W, r.Plan, w.pool); err != nil {
+		if s, err = w.p.session(r.N, r.H, r.W, r.Plan, w.memory, w.pool); err != nil {
 			return err
 		}
 		w.cache[key] = s
+		s.used = w.tick + 1 // not the one to drop
+		for len(w.cache) > w.maxSessions || len(w.cache) > 2 && w.kernelBytes() > w.maxKernelBytes {
+			w.evict()
+		}
 	}
 	w.tick++
 	s.used = w.tick
@@ -256,6 +291,20 @@ func (w *Worker) Predict(ctx context.Context, r sampler.Request, out []float32) 
 	}
 	copy(out, s.machine.Output(s.out))
 	return nil
+}
+
+// kernelBytes is the memory of the dispersed kernels that the graphs hold.
+func (w *Worker) kernelBytes() int {
+	seen, n := map[*weights.Tensor]bool{}, 0
+	for _, s := range w.cache {
+		for _, k := range s.kernels {
+			if !seen[k] {
+				seen[k] = true
+				n += 4 * len(k.Data)
+			}
+		}
+	}
+	return n
 }
 
 // evict drops the graph that was not used for longest.

@@ -12,6 +12,7 @@ import (
 	"scalecrafter/model/kernels"
 	"scalecrafter/model/ops"
 	"scalecrafter/model/params"
+	"scalecrafter/model/weights"
 )
 
 // UNetInputs are the leaves that a U-Net graph reads.
@@ -32,45 +33,61 @@ type UNetInputs struct {
 // the network are errors that name the layer.
 //
 // Source: huggingface/diffusers v0.20.2, models/unet_2d_condition.py and
-// unet_2d_blocks.py; re-dilation: YingqingHe/ScaleCrafter, model.py.
+// unet_2d_blocks.py; re-dilation and dispersion: YingqingHe/ScaleCrafter,
+// model.py.
 func UNet(c *UNetConfig, w params.Source, in UNetInputs, plan *ablation.LayerPlan) (*gorgonia.Node, error) {
-	out, _, err := unet(c, w, in, plan)
-	return out, err
+	b, err := unet(c, w, new(kernelStore), in, plan)
+	if err != nil {
+		return nil, err
+	}
+	return b.out, nil
 }
 
-// unet is UNet, and lists the layers that were built.
-func unet(c *UNetConfig, w params.Source, in UNetInputs, plan *ablation.LayerPlan) (*gorgonia.Node, ablation.Architecture, error) {
-	b := &unetBuilder{c: c, w: w, g: in.Sample.Graph(), plan: plan}
-	var out *gorgonia.Node
+// unet is UNet; the builder that it returns lists the layers that were built
+// and holds the dispersed kernels, which store shares between graphs.
+func unet(c *UNetConfig, w params.Source, store *kernelStore, in UNetInputs, plan *ablation.LayerPlan) (*unetBuilder, error) {
+	b := &unetBuilder{c: c, w: w, store: store, g: in.Sample.Graph(), plan: plan, transforms: map[*ablation.Transform]string{}}
 	err := params.Catch(func() error {
-		return ops.Build(func() { out = b.build(in) })
+		return ops.Build(func() { b.out = b.build(in) })
 	})
 	if err != nil {
 		if b.path != "" {
 			err = fmt.Errorf("layer %s: %w", b.path, err)
 		}
-		return nil, b.arch, err
+		return nil, err
 	}
-	if plan != nil {
-		for _, path := range slices.Sorted(maps.Keys(plan.Dilation)) {
-			if !b.dilated[path] {
-				return nil, b.arch, fmt.Errorf("the plan dilates %q, which is not a convolution of this U-Net that can be dilated", path)
-			}
+	if plan == nil {
+		return b, nil
+	}
+	for _, path := range slices.Sorted(maps.Keys(plan.Dilation)) {
+		if !b.convs[path] {
+			return nil, fmt.Errorf("the plan dilates %q, which is not a convolution of this U-Net that can be dilated", path)
 		}
 	}
-	return out, b.arch, nil
+	for _, path := range slices.Sorted(maps.Keys(plan.Dispersion)) {
+		if !b.convs[path] {
+			return nil, fmt.Errorf("the plan disperses %q, which is not a convolution of this U-Net that can be dilated", path)
+		}
+	}
+	return b, nil
 }
 
 type unetBuilder struct {
-	c       *UNetConfig
-	w       params.Source
-	g       *gorgonia.ExprGraph
-	plan    *ablation.LayerPlan
-	path    string // layer being built, for errors
-	emb     *gorgonia.Node
-	text    *gorgonia.Node
-	dilated map[string]bool
+	c     *UNetConfig
+	w     params.Source
+	store *kernelStore
+	g     *gorgonia.ExprGraph
+	plan  *ablation.LayerPlan
+	path  string // layer being built, for errors
+	emb   *gorgonia.Node
+	text  *gorgonia.Node
+	convs map[string]bool // those built that a plan may change
+	// Keys of the plan's transforms; hashing one takes as long as using it.
+	transforms map[*ablation.Transform]string
+
+	out     *gorgonia.Node
 	arch    ablation.Architecture
+	kernels []*weights.Tensor // dispersed ones that the graph reads
 }
 
 func (b *unetBuilder) leaf(name string, shape ...int) *gorgonia.Node {
@@ -79,7 +96,7 @@ func (b *unetBuilder) leaf(name string, shape ...int) *gorgonia.Node {
 
 func (b *unetBuilder) build(in UNetInputs) *gorgonia.Node {
 	c := b.c
-	b.dilated = map[string]bool{}
+	b.convs = map[string]bool{}
 	b.text = in.Text
 	b.arch.Levels = len(c.BlockOutChannels)
 	top := c.BlockOutChannels[0]
@@ -121,7 +138,12 @@ func (b *unetBuilder) build(in UNetInputs) *gorgonia.Node {
 		for j := 0; j <= c.LayersPerBlock; j++ {
 			skip := skips[len(skips)-1]
 			skips = skips[:len(skips)-1]
-			x = b.resnet(fmt.Sprintf("%s.resnets.%d", block, j), ops.Concat(x, skip), ch+skip.Shape()[1], out, level)
+			path := fmt.Sprintf("%s.resnets.%d", block, j)
+			if b.plan != nil && b.plan.FreeU != nil {
+				b.path = path
+				x, skip = freeU(x, skip, b.c.BlockOutChannels, b.plan.FreeU)
+			}
+			x = b.resnet(path, ops.Concat(x, skip), ch+skip.Shape()[1], out, level)
 			ch = out
 			if c.UpBlockTypes[i] == upCross {
 				x = b.transformer(fmt.Sprintf("%s.attentions.%d", block, j), x, out, level)
@@ -172,16 +194,30 @@ func (b *unetBuilder) conv(path string, x *gorgonia.Node, in, out int, s ops.Con
 	return ops.Conv2D(x, b.leaf(path+".weight", out, in, 3, 3), b.leaf(path+".bias", out), s)
 }
 
-// dilatable is a 3x3 convolution that the plan may re-dilate.
+// dilatable is a 3x3 convolution that the plan may re-dilate and disperse.
 func (b *unetBuilder) dilatable(path string, x *gorgonia.Node, in, out, stride, depth int) *gorgonia.Node {
 	b.path = path
 	b.arch.Convs = append(b.arch.Convs, ablation.ConvLayer{Path: path, Stride: stride, Depth: depth})
-	w, bias := b.leaf(path+".weight", out, in, 3, 3), b.leaf(path+".bias", out)
+	b.convs[path] = true
+	var factor ablation.Factor
+	var transform *ablation.Transform
+	var dilated, dispersed bool
 	if b.plan != nil {
-		if f, ok := b.plan.Dilation[path]; ok {
-			b.dilated[path] = true
-			return Redilate(x, w, bias, f, stride)
-		}
+		factor, dilated = b.plan.Dilation[path]
+		transform, dispersed = b.plan.Dispersion[path]
+	}
+	if dispersed && !dilated {
+		panic(&ops.BuildError{Op: "dispersion", Msg: "the layer is dispersed and not dilated, so the enlarged kernel would be inactive: dilate it too (a factor of 1 will do), or do not disperse it"})
+	}
+	var w *gorgonia.Node
+	if dispersed {
+		w = b.dispersedLeaf(path+".weight", transform, out, in)
+	} else {
+		w = b.leaf(path+".weight", out, in, 3, 3)
+	}
+	bias := b.leaf(path+".bias", out)
+	if dilated {
+		return Redilate(x, w, bias, factor, stride)
 	}
 	return ops.Conv2D(x, w, bias, ops.Same(stride, 1, 1))
 }

@@ -188,6 +188,7 @@ func TestGoldenUNetRedilate(t *testing.T) {
 			Timestep  float64
 			Dilation  map[string]float64 `json:"dilation_per_layer"`
 			Dispersed []string           `json:"dispersed_layers"`
+			Transform string             `json:"dispersion_transform"`
 		}
 	}
 	readJSON(t, name, &doc)
@@ -195,13 +196,15 @@ func TestGoldenUNetRedilate(t *testing.T) {
 	base := strings.TrimSuffix(doc.Weights, ".safetensors")
 	c, p := unetConfig(t, base), params.NewFile(openGolden(t, base))
 	ran := 0
+	dispersed := 0
 	for _, tt := range doc.Cases {
-		if len(tt.Dispersed) > 0 {
-			continue // dispersed kernels are not built yet
-		}
 		t.Run(tt.Output, func(t *testing.T) {
 			ran++
-			plan := &ablation.LayerPlan{Dilation: map[string]ablation.Factor{}}
+			plan := &ablation.LayerPlan{Dilation: map[string]ablation.Factor{}, Dispersion: map[string]*ablation.Transform{}}
+			for _, path := range tt.Dispersed {
+				plan.Dispersion[path] = knownTransform(t, tt.Transform)
+				dispersed++
+			}
 			for path, factor := range tt.Dilation {
 				plan.Dilation[path] = ablation.Factor{H: factor, W: factor}
 			}
@@ -223,9 +226,33 @@ func TestGoldenUNetRedilate(t *testing.T) {
 			}
 		})
 	}
-	if ran == 0 {
-		t.Fatal("no case ran")
+	if ran == 0 || dispersed == 0 {
+		t.Fatalf("%d cases and %d dispersed layers ran, want some of both", ran, dispersed)
 	}
+}
+
+// solved are the transforms that knownTransform solved.
+var solved = map[string]*ablation.Transform{}
+
+// knownTransform solves the published transform of that name; a test of one
+// that no known setting gives is skipped.
+func knownTransform(t *testing.T, name string) *ablation.Transform {
+	t.Helper()
+	if solved[name] != nil {
+		return solved[name]
+	}
+	for _, known := range ablation.KnownDispersions {
+		if known.Name == name {
+			fit, err := known.Solve()
+			if err != nil {
+				t.Fatal(err)
+			}
+			solved[name] = fit.Transform
+			return fit.Transform
+		}
+	}
+	t.Skipf("transform %q is upstream's own data, and no known setting of the solver gives it", name)
+	return nil
 }
 
 // TestGoldenRedilateConv holds single re-dilated convolutions, stride 1 and 2,
@@ -252,16 +279,19 @@ func TestGoldenRedilateConv(t *testing.T) {
 		}
 		return x
 	}
-	if len(doc.Cases) == 0 {
-		t.Fatal("no cases")
-	}
+	dispersed := 0
 	for _, tt := range doc.Cases {
-		x, want := read(tt.Input), read(tt.Output)
-		weight := "in.weight"
+		x, w, b, want := read(tt.Input), read("in.weight"), read("in.bias"), read(tt.Output)
 		if tt.Transform != nil {
-			weight = "out.weight5_" + *tt.Transform
+			w5 := read("out.weight5_" + *tt.Transform)
+			small, pairs := w.Data, w.Shape[0]*w.Shape[1]
+			w = &weights.Tensor{Shape: w5.Shape, Data: make([]float32, len(w5.Data))}
+			knownTransform(t, *tt.Transform).Apply(w.Data, small, pairs)
+			if d := maxDiff(t, w.Data, w5.Data); d > 1e-6 {
+				t.Errorf("kernels enlarged by %s differ by %.2g, want at most 1e-6", *tt.Transform, d)
+			}
+			dispersed++
 		}
-		w, b := read(weight), read("in.bias")
 		g := gorgonia.NewGraph()
 		bind := func(name string, v *weights.Tensor) *gorgonia.Node {
 			n, dst := params.Input(g, name, v.Shape...)
@@ -283,5 +313,8 @@ func TestGoldenRedilateConv(t *testing.T) {
 		if d := maxDiff(t, m.Output(y), want.Data); d > 5e-5 {
 			t.Errorf("%s: differs by %.2g, want at most 5e-5", tt.Output, d)
 		}
+	}
+	if plain := len(doc.Cases) - dispersed; plain == 0 || dispersed == 0 {
+		t.Errorf("%d cases with 3x3 and %d with dispersed kernels, want some of both", plain, dispersed)
 	}
 }

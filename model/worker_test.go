@@ -87,9 +87,10 @@ func TestPredictRows(t *testing.T) {
 func TestPredictCache(t *testing.T) {
 	p := tinyPipeline(t)
 	w := p.NewWorker(1)
+	w.maxSessions = 8
 	plans := tinyPlans(p)
-	if len(plans) <= maxSessions {
-		t.Fatalf("%d plans do not overflow a cache of %d", len(plans), maxSessions)
+	if len(plans) <= w.maxSessions {
+		t.Fatalf("%d plans do not overflow a cache of %d", len(plans), w.maxSessions)
 	}
 	var first [][]float32
 	for i, plan := range plans {
@@ -103,8 +104,8 @@ func TestPredictCache(t *testing.T) {
 			}
 		}
 		first = append(first, y)
-		if len(w.cache) > maxSessions {
-			t.Fatalf("%d graphs in the cache, want at most %d", len(w.cache), maxSessions)
+		if len(w.cache) > w.maxSessions {
+			t.Fatalf("%d graphs in the cache, want at most %d", len(w.cache), w.maxSessions)
 		}
 		// The plain network is in use all the time, so it is never dropped.
 		if again := predictTiny(t, w, 1, 8, 8, nil); !reflect.DeepEqual(again, first[0]) {

@@ -54,6 +54,13 @@ func linearMaps() []linearMap {
 					copy(y[t*70:(t+1)*70], x)
 				}
 			}},
+		{"FourierFilter", 3 * 6 * 7, 3 * 6 * 7,
+			func(p *Pool, y, x []float32) {
+				FourierFilterForward(p, FourierFilter{Planes: 3, H: 6, W: 7, Threshold: 2, Scale: 0.2}, y, x)
+			},
+			func(p *Pool, y, x []float32) {
+				FourierFilterForward(p, FourierFilter{Planes: 3, H: 6, W: 7, Threshold: 2, Scale: 0.2}, y, x)
+			}},
 		{"Embedding", 6 * 4, 5 * 4,
 			func(p *Pool, y, x []float32) { Embedding(5, 4, y, x, []float32{5, 0, 2, 2, 5}) },
 			func(p *Pool, y, x []float32) { EmbeddingBackward(5, 6, 4, y, x, []float32{5, 0, 2, 2, 5}) }},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"time"
+	"weak"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -19,15 +20,16 @@ import (
 // where their values lie and never copied. It is a gorgonia.VM. A Machine is
 // used by one goroutine at a time; several may share the leaves.
 type Machine struct {
-	arena   []float32
-	scratch []float32
-	env     Env // of every op
-	prog    []instr
-	leaves  []leaf
-	where   map[*gorgonia.Node]int // node -> index into vals
-	vals    [][]float32
-	trace   []time.Duration
-	nolive  int
+	arena         *Arena
+	bound         bool // vals point into the arena
+	size, scratch int  // of the arena that it needs, in floats
+	env           Env  // of every op
+	prog          []instr
+	leaves        []leaf
+	where         map[*gorgonia.Node]int // node -> index into vals
+	vals          [][]float32
+	trace         []time.Duration
+	nolive        int
 }
 
 type instr struct {
@@ -35,6 +37,7 @@ type instr struct {
 	k    kernel
 	src  []int
 	dst  int
+	at   int         // where the result lies in the arena; -1 for windows
 	in   [][]float32 // reused operand list
 }
 
@@ -46,8 +49,46 @@ type leaf struct {
 
 var _ gorgonia.VM = (*Machine)(nil)
 
+// Arena is the memory of machines that never run at the same time: as much as
+// the greediest of them needs. The zero value is empty.
+type Arena struct {
+	values, scratch []float32
+	machines        []weak.Pointer[Machine]
+}
+
+// join makes room for a machine. Where the arena grows, what was in it is lost,
+// and the other machines let go of it, so that it can be collected.
+func (a *Arena) join(m *Machine) {
+	grows := m.size > len(a.values) || m.scratch > len(a.scratch)
+	live := a.machines[:0]
+	for _, p := range a.machines {
+		other := p.Value()
+		if other == nil {
+			continue
+		}
+		live = append(live, p)
+		if grows {
+			other.unbind()
+		}
+	}
+	a.machines = append(live, weak.Make(m))
+	if m.size > len(a.values) {
+		a.values = nil // before the new one, so that it can be collected
+		a.values = make([]float32, m.size)
+	}
+	if m.scratch > len(a.scratch) {
+		a.scratch = make([]float32, m.scratch)
+	}
+}
+
 // NewMachine compiles what the outputs need. pool may be nil: one thread.
 func NewMachine(g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.Node) (*Machine, error) {
+	return NewMachineIn(new(Arena), g, pool, outputs...)
+}
+
+// NewMachineIn is NewMachine in an arena that other machines use too: making or
+// running any of them takes the others' outputs away.
+func NewMachineIn(a *Arena, g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.Node) (*Machine, error) {
 	sorted, err := gorgonia.Sort(g)
 	if err != nil {
 		return nil, fmt.Errorf("sorting the graph: %w", err)
@@ -78,13 +119,12 @@ func NewMachine(g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.
 	// operands are last used, which Sort's order does not.
 	sort.Slice(order, func(i, j int) bool { return order[i].ID() < order[j].ID() })
 
-	m := &Machine{where: map[*gorgonia.Node]int{}}
+	m := &Machine{arena: a, where: map[*gorgonia.Node]int{}}
 	p := newPlanner()
 	threads := 1
 	if pool != nil {
 		threads = pool.Threads()
 	}
-	need := 0
 	for _, n := range order {
 		v := len(m.vals)
 		m.vals = append(m.vals, nil)
@@ -111,7 +151,7 @@ func NewMachine(g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.
 		} else {
 			p.fresh(v, size(k.shape()))
 		}
-		need = max(need, k.scratch(threads))
+		m.scratch = max(m.scratch, k.scratch(threads))
 		m.prog = append(m.prog, in)
 	}
 	for i, in := range m.prog {
@@ -123,18 +163,37 @@ func NewMachine(g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.
 	for _, o := range outputs {
 		p.use(m.where[o], len(m.prog))
 	}
-	total := p.layOut(m.prog)
+	m.size = p.layOut(m.prog)
 	m.nolive = p.sum
-	m.arena = make([]float32, total)
-	m.scratch = make([]float32, need)
-	m.env = Env{Pool: pool, Scratch: m.scratch}
-	for _, in := range m.prog {
+	m.env.Pool = pool
+	for i := range m.prog {
+		in := &m.prog[i]
+		in.at = -1
+		if _, isAlias := in.k.(aliaser); isAlias {
+			continue
+		}
 		if off, ok := p.place(in.dst); ok {
-			n := size(in.k.shape())
-			m.vals[in.dst] = m.arena[off : off+n : off+n]
+			in.at = off
 		}
 	}
+	a.join(m)
+	m.bind()
 	return m, nil
+}
+
+// bind points the values into the arena.
+func (m *Machine) bind() {
+	if m.bound {
+		return
+	}
+	m.bound = true
+	m.env.Scratch = m.arena.scratch
+	for _, in := range m.prog {
+		if in.at >= 0 {
+			n := size(in.k.shape())
+			m.vals[in.dst] = m.arena.values[in.at : in.at+n : in.at+n]
+		}
+	}
 }
 
 // kernelOf is the kernel of one of our ops, or of the stock ops that
@@ -151,11 +210,22 @@ func kernelOf(n *gorgonia.Node) (kernel, error) {
 	return nil, fmt.Errorf("op %v of node %v is not one that this machine runs", n.Op(), n)
 }
 
+// unbind lets go of the arena's memory until the next run.
+func (m *Machine) unbind() {
+	m.bound = false
+	m.env.Scratch = nil
+	clear(m.vals)
+	for _, in := range m.prog {
+		clear(in.in)
+	}
+}
+
 // RunAll computes the outputs (gorgonia.VM).
 func (m *Machine) RunAll() error { return m.Run(context.Background()) }
 
 // Run computes the outputs, and stops between ops with the context's error.
 func (m *Machine) Run(ctx context.Context) error {
+	m.bind()
 	for _, l := range m.leaves {
 		v := l.node.Value()
 		if v == nil {
@@ -199,12 +269,12 @@ func (m *Machine) Reset() {}
 
 // Close drops the machine's memory (gorgonia.VM).
 func (m *Machine) Close() error {
-	m.arena, m.scratch, m.prog, m.vals, m.env = nil, nil, nil, nil, Env{}
+	m.arena, m.prog, m.vals, m.env = nil, nil, nil, Env{}
 	return nil
 }
 
 // Output is the value of one of the outputs that the machine was made for. It
-// lies in the machine's arena and is overwritten by the next run.
+// lies in the machine's arena and is overwritten by the next run in it.
 func (m *Machine) Output(n *gorgonia.Node) []float32 { return m.vals[m.where[n]] }
 
 // Value is Output as a Gorgonia value, copied.
@@ -216,11 +286,11 @@ func (m *Machine) Value(n *gorgonia.Node) gorgonia.Value {
 	return tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(v))
 }
 
-// Bytes is what the machine holds: the arena for all intermediate values and
+// Bytes is what the machine needs: the arena for all intermediate values and
 // the scratch of its greediest op. Unplanned is what the intermediate values
 // would take without sharing.
 func (m *Machine) Bytes() (arena, scratch, unplanned int) {
-	return 4 * len(m.arena), 4 * len(m.scratch), 4 * m.nolive
+	return 4 * m.size, 4 * m.scratch, 4 * m.nolive
 }
 
 // Trace starts to add up the time spent in every op.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
+	"weak"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -382,4 +384,79 @@ func TestTrace(t *testing.T) {
 	if calls > want || calls < want-2 { // an op may be too quick for the clock
 		t.Errorf("%d ops in the trace, want %d", calls, want)
 	}
+}
+
+// TestSharedArena holds that machines in one arena give the numbers that they
+// give in their own, whichever ran or was made before, and share its memory.
+func TestSharedArena(t *testing.T) {
+	shared := new(Arena)
+	var ours []*Machine
+	var cases []*built
+	var want [][][]float32
+	largest, sum := 0, 0
+	for _, c := range opCases() {
+		b := buildCase(t, c)
+		m, err := NewMachineIn(shared, b.g, nil, b.outputs()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, cases = append(ours, m), append(cases, b)
+		want = append(want, buildCase(t, c).run(t, nil))
+		arena, _, _ := m.Bytes()
+		largest, sum = max(largest, arena), sum+arena
+	}
+	if got := 4 * len(shared.values); got != largest || sum <= largest {
+		t.Errorf("the arena has %d bytes, want the greediest machine's %d of %d in all", got, largest, sum)
+	}
+	for round := range 2 {
+		for k := range ours {
+			i := (k*7 + round) % len(ours) // 7 does not divide the number of cases
+			for j := range shared.values {
+				shared.values[j] = 1e30
+			}
+			if err := ours[i].RunAll(); err != nil {
+				t.Fatal(err)
+			}
+			for j, o := range cases[i].outputs() {
+				if got := ours[i].Output(o); !reflect.DeepEqual(append([]float32(nil), got...), want[i][j]) {
+					t.Errorf("%v in a shared arena: %v, want %v", o, got, want[i][j])
+				}
+			}
+		}
+	}
+}
+
+// TestArenaGrows holds that machines let go of an arena's memory when another
+// one makes it larger, and find their way into the new one.
+func TestArenaGrows(t *testing.T) {
+	shared := new(Arena)
+	build := func(n int) (*Machine, *gorgonia.Node) {
+		g := gorgonia.NewGraph()
+		x, data := leafNode(g, "x", 1, n)
+		normals("x", data)
+		y := SiLU(SiLU(x))
+		m, err := NewMachineIn(shared, g, nil, y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.RunAll(); err != nil {
+			t.Fatal(err)
+		}
+		return m, y
+	}
+	small, y := build(16)
+	want := append([]float32(nil), small.Output(y)...)
+	old := weak.Make(&shared.values[0])
+	large, _ := build(4096)
+	runtime.GC()
+	if old.Value() != nil {
+		t.Error("the arena's earlier memory is still held")
+	}
+	if err := small.RunAll(); err != nil {
+		t.Fatal(err)
+	}
+	if got := small.Output(y); !reflect.DeepEqual(append([]float32(nil), got...), want) || &got[0] != &shared.values[0] {
+		t.Errorf("after the arena grew: %v at %p, want %v at %p", got, &got[0], want, &shared.values[0])
+	}
+	runtime.KeepAlive(large)
 }

@@ -153,8 +153,8 @@ func TestPlanEqualsUnplanned(t *testing.T) {
 		}
 		done := map[*gorgonia.Node][]float32{}
 		for run := range 2 {
-			for i := range m.arena {
-				m.arena[i] = 1e30 // rubbish that would show
+			for i := range m.arena.values {
+				m.arena.values[i] = 1e30 // rubbish that would show
 			}
 			if err := m.RunAll(); err != nil {
 				t.Fatal(err)
@@ -170,11 +170,11 @@ func TestPlanEqualsUnplanned(t *testing.T) {
 
 // region is where a slice lies in the arena, in floats; ok is false outside it.
 func region(m *Machine, v []float32) (lo, hi int, ok bool) {
-	if len(v) == 0 || len(m.arena) == 0 {
+	if len(v) == 0 || len(m.arena.values) == 0 {
 		return 0, 0, false
 	}
-	at := (int(uintptr(unsafe.Pointer(&v[0]))) - int(uintptr(unsafe.Pointer(&m.arena[0])))) / 4
-	return at, at + len(v), at >= 0 && at < len(m.arena)
+	at := (int(uintptr(unsafe.Pointer(&v[0]))) - int(uintptr(unsafe.Pointer(&m.arena.values[0])))) / 4
+	return at, at + len(v), at >= 0 && at < len(m.arena.values)
 }
 
 // TestPlanKeepsLiveValues checks the plan itself: an op's result overlaps no
@@ -204,7 +204,7 @@ func TestPlanKeepsLiveValues(t *testing.T) {
 		for i, in := range m.prog {
 			if _, ok := in.k.(aliaser); !ok {
 				lo, hi, ok := region(m, m.vals[in.dst])
-				if !ok || hi > len(m.arena) {
+				if !ok || hi > len(m.arena.values) {
 					t.Fatalf("op %d (%v) writes outside the arena", i, in.node)
 				}
 				for v := range born {

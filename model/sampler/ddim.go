@@ -14,6 +14,9 @@ type Sampler interface {
 	Timesteps() []float64
 	// InitialScale is the standard deviation of the initial latent.
 	InitialScale() float64
+	// AddNoise sets dst to the latent before the step of a sample x0 and
+	// standard normal noise; dst may be either.
+	AddNoise(step int, dst, x0, noise []float32)
 	// ScaleInput sets dst to what the network is given for the latent x at the
 	// step; dst may be x.
 	ScaleInput(step int, dst, x []float32)
@@ -65,6 +68,7 @@ type DDIM struct {
 type ddimStep struct {
 	split
 	signal, direction, sigma float64 // factors of x0, e and n
+	clean, noisy             float64 // of x0 and noise in the latent before the step
 }
 
 // NewDDIM prepares the coefficients of a run of the given number of steps.
@@ -93,6 +97,8 @@ func NewDDIM(s *NoiseSchedule, steps int, eta float64) (*DDIM, error) {
 			// Rounding can push the difference below its least value, 0.
 			direction: math.Sqrt(max(1-next-sigma*sigma, 0)),
 			sigma:     sigma,
+			clean:     math.Sqrt(a),
+			noisy:     math.Sqrt(1 - a),
 		}
 	}
 	return d, nil
@@ -103,6 +109,11 @@ func (d *DDIM) Timesteps() []float64 { return append([]float64(nil), d.timesteps
 
 // InitialScale implements Sampler: DDIM starts from unit noise.
 func (d *DDIM) InitialScale() float64 { return 1 }
+
+// AddNoise implements Sampler: NoiseSchedule.AddNoise at the step's timestep.
+func (d *DDIM) AddNoise(step int, dst, x0, noise []float32) {
+	combine(dst, d.steps[step].clean, x0, d.steps[step].noisy, noise)
+}
 
 // ScaleInput implements Sampler: DDIM's latents have the training's variance.
 func (d *DDIM) ScaleInput(_ int, dst, x []float32) { copy(dst, x) }

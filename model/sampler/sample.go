@@ -70,11 +70,27 @@ type Settings struct {
 	// Initial [N,C,H,W], when not nil, replaces the initial noise. It is in
 	// the sampler's own scale and is not changed.
 	Initial []float32
+	// Start, when not nil, skips the first steps: the run begins from a given
+	// clean latent, noised (SDEdit). It excludes Initial.
+	Start *Start
 	// StepNoise, when not nil, replaces the noise of the steps: it fills dst
 	// [N,C,H,W]. It is called for steps that use noise, in order.
 	StepNoise func(step int, dst []float32)
 	// OnStep, when not nil, is told after every step.
 	OnStep func(StepInfo)
+}
+
+// Start is where a run that skips steps begins: at Step, from Clean
+// [N,C,H,W], to which the sampler adds the initial noise of the sample's own
+// key at the level of that step. Steps keep their numbers, 0 being the
+// noisiest, for plans, noise keys and OnStep alike.
+//
+// Source: SDEdit (arXiv 2108.01073), section 3; ScaleCrafter's sdedit_tau is
+// Step as its text means it (its code forgets to skip the steps, and would
+// number those left from 0).
+type Start struct {
+	Step  int
+	Clean []float32
 }
 
 // StepInfo is the state after a step. Its slices are the loop's own: valid
@@ -97,18 +113,26 @@ func (s *Settings) damped(step int) *ablation.LayerPlan {
 		return nil
 	}
 	p := s.Plan[step]
-	if p.Damped == nil || p.Damped.Key() == p.Main.Key() {
+	if p.Damped == nil || p.Damped == p.Main || p.Damped.Key() == p.Main.Key() {
 		// One network: eps_V(x,0) is the main batch's own answer, bit for bit.
 		return nil
 	}
 	return p.Damped
 }
 
-// NFE is how many network evaluations a sample takes: one a step, two with
-// guidance, three while the guidance is damped by another network.
+// first is the first step that is run.
+func (s *Settings) first() int {
+	if s.Start == nil {
+		return 0
+	}
+	return s.Start.Step
+}
+
+// NFE is how many network evaluations a sample takes: one a step that is run,
+// two with guidance, three while the guidance is damped by another network.
 func (s *Settings) NFE() int {
 	nfe := 0
-	for step := range s.Steps {
+	for step := s.first(); step < s.Steps; step++ {
 		nfe += s.stepNFE(step)
 	}
 	return nfe
@@ -151,6 +175,12 @@ func (s *Settings) Check() error {
 		return fault("a plan for %d steps in a run of %d", len(s.Plan), s.Steps)
 	case s.Initial != nil && len(s.Initial) != n*size:
 		return fault("Initial has %d values, want %d for [%d,%d,%d,%d]", len(s.Initial), n*size, n, s.C, s.H, s.W)
+	case s.Start != nil && s.Initial != nil:
+		return fault("both Initial and Start are given: a run begins from noise or from a noised picture")
+	case s.Start != nil && (s.Start.Step < 0 || s.Start.Step >= s.Steps):
+		return fault("Start at step %d of %d, want 0 to %d: some step must be run", s.Start.Step, s.Steps, s.Steps-1)
+	case s.Start != nil && len(s.Start.Clean) != n*size:
+		return fault("Start.Clean has %d values, want %d for [%d,%d,%d,%d]", len(s.Start.Clean), n*size, n, s.C, s.H, s.W)
 	}
 	for i, c := range append(append([]Condition(nil), s.Cond...), s.Uncond...) {
 		if c.Len < 0 || c.Dim < 0 || len(c.Embedding) != c.Len*c.Dim {
@@ -188,7 +218,7 @@ func Sample(ctx context.Context, d Denoiser, s Settings) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	for step := range s.Steps {
+	for step := s.first(); step < s.Steps; step++ {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("sampling: stopped before step %d of %d: %w", step, s.Steps, err)
 		}
@@ -239,6 +269,10 @@ func newLoop(d Denoiser, s *Settings, method Sampler) (*loop, error) {
 		return l, nil
 	}
 	l.draw(l.x, 0)
+	if s.Start != nil {
+		method.AddNoise(s.Start.Step, l.x, s.Start.Clean, l.x)
+		return l, nil
+	}
 	if scale := method.InitialScale(); scale != 1 {
 		for i, v := range l.x {
 			l.x[i] = float32(float64(v) * scale)

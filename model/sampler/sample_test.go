@@ -469,6 +469,12 @@ func TestSettingsErrors(t *testing.T) {
 		{"empty prompt's shape", func(s *Settings) { s.Uncond[0].Dim = 9 }, "empty-prompt condition 0 has 2 values"},
 		{"plan", func(s *Settings) { s.Plan = make([]ablation.StepPlan, 2) }, "a plan for 2 steps in a run of 3"},
 		{"initial", func(s *Settings) { s.Initial = make([]float32, 7) }, "Initial has 7 values, want 120"},
+		{"start before the first step", func(s *Settings) { s.Start = &Start{Step: -1, Clean: make([]float32, 120)} }, "Start at step -1 of 3, want 0 to 2"},
+		{"start after the last step", func(s *Settings) { s.Start = &Start{Step: 3, Clean: make([]float32, 120)} }, "Start at step 3 of 3"},
+		{"start's latents", func(s *Settings) { s.Start = &Start{Step: 1, Clean: make([]float32, 60)} }, "Start.Clean has 60 values, want 120"},
+		{"start and initial", func(s *Settings) {
+			s.Initial, s.Start = make([]float32, 120), &Start{Step: 1, Clean: make([]float32, 120)}
+		}, "both Initial and Start"},
 		{"sampler's steps", func(s *Settings) {
 			d, _ := NewDDIM(s.Schedule, 5, 0)
 			s.Sampler = d

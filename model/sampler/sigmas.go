@@ -147,6 +147,11 @@ func (d *Euler) Timesteps() []float64 { return append([]float64(nil), d.timestep
 // InitialScale implements Sampler.
 func (d *Euler) InitialScale() float64 { return d.initial }
 
+// AddNoise implements Sampler: x0 + sigma noise.
+func (d *Euler) AddNoise(step int, dst, x0, noise []float32) {
+	combine(dst, 1, x0, d.sigmas[step], noise)
+}
+
 // ScaleInput implements Sampler: the latent brought to the training's variance.
 func (d *Euler) ScaleInput(step int, dst, x []float32) {
 	scale := d.steps[step].scale
@@ -204,8 +209,9 @@ type DPMSolver struct {
 
 type dpmStep struct {
 	split
-	keep, move float64 // factors of x and D
-	back       float64 // h/(2 h0); 0 for first order
+	keep, move   float64 // factors of x and D
+	back         float64 // h/(2 h0); 0 for first order
+	clean, noisy float64 // of x0 and noise in the latent before the step
 }
 
 // NewDPMSolver prepares a run. With Karras levels neighbouring steps can round
@@ -253,7 +259,8 @@ func NewDPMSolver(s *NoiseSchedule, steps int) (*DPMSolver, error) {
 			return nil, fault(err)
 		}
 		h := lambda(next) - lambda(t)
-		step := dpmStep{split: sp, keep: math.Sqrt((1 - after) / (1 - a)), move: -math.Sqrt(after) * math.Expm1(-h)}
+		step := dpmStep{split: sp, keep: math.Sqrt((1 - after) / (1 - a)), move: -math.Sqrt(after) * math.Expm1(-h),
+			clean: math.Sqrt(a), noisy: math.Sqrt(1 - a)}
 		if i > 0 && !(last && len(ts) < 15) {
 			step.back = h / (2 * (lambda(t) - lambda(ts[i-1])))
 		}
@@ -268,6 +275,11 @@ func (d *DPMSolver) Timesteps() []float64 { return append([]float64(nil), d.time
 
 // InitialScale implements Sampler.
 func (d *DPMSolver) InitialScale() float64 { return 1 }
+
+// AddNoise implements Sampler: NoiseSchedule.AddNoise at the step's timestep.
+func (d *DPMSolver) AddNoise(step int, dst, x0, noise []float32) {
+	combine(dst, d.steps[step].clean, x0, d.steps[step].noisy, noise)
+}
 
 // ScaleInput implements Sampler: the latents have the training's variance.
 func (d *DPMSolver) ScaleInput(_ int, dst, x []float32) { copy(dst, x) }
