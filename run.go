@@ -3,6 +3,7 @@
 //
 //	go run . -config configs/ablate_dilation.toml
 //	go run . train -config configs/train_critters.toml
+//	go run . import -from ../ScaleCrafter -o configs/schedules
 package main
 
 import (
@@ -39,5 +40,11 @@ func run() int {
 var commands = map[string]func(ctx context.Context, args []string) int{
 	"train": func(ctx context.Context, args []string) int {
 		return experiments.Train(ctx, args, os.Stdout, os.Stderr)
+	},
+	"import": func(ctx context.Context, args []string) int {
+		return experiments.Import(ctx, args, os.Stdout, os.Stderr)
+	},
+	"disperse": func(_ context.Context, args []string) int {
+		return experiments.Disperse(args, os.Stdout, os.Stderr)
 	},
 }

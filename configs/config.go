@@ -8,8 +8,10 @@ package configs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -28,23 +30,38 @@ type Config struct {
 	Methods         []ablation.Method // grids expanded, in the order of the file
 	Report          Report
 
-	origins []origin // by method: where its settings stand
-	reader  *reader
-	tree    map[string]any // the resolved file
+	// LoadTransform reads the dispersion transforms that methods name as files;
+	// Cells calls it. Panels inherit it.
+	LoadTransform func(path string) (*ablation.Transform, error)
+
+	origins   []origin // by method: where its settings stand
+	reader    *reader
+	tree      map[string]any       // the resolved file
+	listed    []int                // method tables' places in the file; nil: in order
+	folder    fs.FS                // of schedule files; nil: none
+	schedules map[string]*Schedule // nil: at fault
+	used      map[string]bool      // names of schedules
+	cache     *transforms
 }
 
 // Sample says what every cell draws.
 type Sample struct {
 	Height, Width int // pixels
+	// Sizes, when not nil, are the sizes of the panels; Height and Width are
+	// then the first.
+	Sizes         []ablation.Size
 	Count         int // images per cell
 	Steps         int
 	GuidanceScale float64 // 1 or less: no guidance
 	// GuidanceRescale is diffusers' guidance_rescale; 0 is off.
 	GuidanceRescale float64
-	Eta             float64 // 0 deterministic .. 1 as noisy as DDPM
+	Eta             float64 // DDIM's: 0 deterministic .. 1 as noisy as DDPM
 	Seed            uint64
 	Sampler         string
 }
+
+// Samplers are the values of sample.sampler.
+var Samplers = []string{"ddim", "euler", "euler_ancestral", "dpmpp_2m"}
 
 // Reference says what FID and KID compare with.
 type Reference struct {
@@ -58,6 +75,13 @@ type Report struct {
 	Plots          []Plot
 	PictureRows    []string // method names; empty: all
 	PictureColumns int      // prompts shown
+	Compares       []Compare
+}
+
+// Compare asks for what one component adds: method To against method From.
+type Compare struct {
+	Name     string // the component
+	From, To string // names of methods of one cell each
 }
 
 // Plot asks for one figure.
@@ -65,22 +89,29 @@ type Plot struct {
 	Name, Title, Metric, X, GroupBy string
 }
 
+// origin is where a method's settings stand.
 type origin struct {
-	path  string            // "method[1]"
-	alias map[string]string // setting -> path of its value in the grid
+	path   string // "method[1]"
+	places map[string]place
+	sizes  []ablation.Size // that the method runs at; nil: all
 }
 
-// locate is the path of a setting that Schedule complained about ("tau",
-// "damped.layers[1]"), where the file gives it.
-func (o origin) locate(key string) string {
-	base, index := key, ""
-	if i := strings.LastIndexByte(key, '['); i >= 0 && strings.HasSuffix(key, "]") {
-		base, index = key[:i], key[i:]
+// place is a path in one of the files that were read.
+type place struct {
+	r    *reader
+	path string
+}
+
+// locate is the place of a setting that Schedule complained about ("tau",
+// "damped.layers[1]"), where the files give it.
+func (o origin) locate(r *reader, key string) place {
+	for prefix := key; prefix != ""; prefix = parent(prefix) {
+		if p, ok := o.places[prefix]; ok {
+			p.path += key[len(prefix):]
+			return p
+		}
 	}
-	if path, ok := o.alias[base]; ok {
-		return path + index
-	}
-	return o.path + "." + key
+	return place{r, o.path + "." + key}
 }
 
 // Metrics are the keys that report.columns and plots may name.
@@ -91,7 +122,12 @@ var Metrics = []string{
 }
 
 // plotAxes are the settings that plots may use as x or group_by.
-var plotAxes = []string{"kind", "factor", "tau", "tau_share", "min_depth", "layers", "progressive", "damped", "attention_scaling"}
+var plotAxes = []string{
+	"kind", "size", "schedule", "factor", "tau", "tau_share", "min_depth", "layers", "decay",
+	"damped", "damped_tau", "damped_tau_share", "damped_layers",
+	"dispersed", "eta", "input", "dc", "dispersion_tau", "dispersion_tau_share",
+	"attention_scaling", "guidance_scale", "guidance_rescale", "freeu", "sdedit",
+}
 
 // sizeStep is what height and width must be multiples of: the picture is
 // folded 2x2 into latents, and a network's levels halve those. Sizes that do not
@@ -101,9 +137,13 @@ const sizeStep = 8
 // maxCells bounds a grid; more is a slip of the keyboard.
 const maxCells = 10000
 
-// Load reads a file and applies -set arguments ("sample.count=8"). A non-nil
+// Load reads a file and applies -set arguments ("sample.count=8"). Schedules
+// that methods name are read from the folder schedules beside it. A non-nil
 // error is Errors where the content is at fault.
-func Load(path string, sets []string) (*Config, error) { return load(path, sets, Decode) }
+func Load(path string, sets []string) (*Config, error) {
+	folder := os.DirFS(filepath.Join(filepath.Dir(path), "schedules"))
+	return load(path, sets, func(src, file string, sets []string) (*Config, error) { return DecodeFS(src, file, sets, folder) })
+}
 
 // load reads the file for a decoder.
 func load[T any](path string, sets []string, decode func(src, file string, sets []string) (T, error)) (T, error) {
@@ -115,9 +155,13 @@ func load[T any](path string, sets []string, decode func(src, file string, sets 
 	return decode(string(src), path, sets)
 }
 
-// Decode is Load for a source in memory; file is the name in messages.
-func Decode(src, file string, sets []string) (*Config, error) {
-	c := &Config{File: file}
+// Decode is Load for a source in memory that names no schedule file; file is
+// the name in messages.
+func Decode(src, file string, sets []string) (*Config, error) { return DecodeFS(src, file, sets, nil) }
+
+// DecodeFS is Decode with a folder of schedule files, NAME.toml.
+func DecodeFS(src, file string, sets []string, schedules fs.FS) (*Config, error) {
+	c := &Config{File: file, folder: schedules, schedules: map[string]*Schedule{}, used: map[string]bool{}, cache: newTransforms()}
 	tree, err := decode(src, file, sets, func(t *table) {
 		c.reader = t.r
 		c.read(t)
@@ -142,7 +186,7 @@ func decode(src, file string, sets []string, read func(*table)) (map[string]any,
 	}
 	read(&table{r: r, m: tree})
 	if len(r.errs) > 0 {
-		return nil, r.errs.sorted()
+		return nil, r.errs.sorted(r.file)
 	}
 	return tree, nil
 }
@@ -162,7 +206,11 @@ func (c *Config) read(t *table) {
 	m.done()
 	c.readSample(t)
 	c.readReference(t)
+	c.readSchedules(t)
+	c.readTransforms(t)
 	c.readMethods(t)
+	c.keepSchedules(t)
+	c.keepTransforms(t)
 	c.readReport(t)
 	t.done()
 }
@@ -191,24 +239,33 @@ func (c *Config) readSample(t *table) {
 		return
 	}
 	s := section(t, "sample")
-	size := func(key string) int {
-		advice := fmt.Sprintf("sizes are pixels and multiples of %d", sizeStep)
-		n := s.needInteger(key, 128, sizeStep, 8192, advice)
-		if n%sizeStep != 0 {
-			lower := n / sizeStep * sizeStep
-			s.fail(key, fmt.Sprintf("choose %d or %d", lower, lower+sizeStep), "is %d, want a multiple of %d", n, sizeStep)
+	if s.has("sizes") {
+		for _, key := range []string{"height", "width"} {
+			if _, ok := s.take(key); ok {
+				s.fail(key, "keep either sizes or height and width", "is given beside sizes")
+			}
 		}
-		return n
+		c.Sample.Sizes = s.sizes("sizes")
+		first := ablation.Size{H: 128, W: 128}
+		if len(c.Sample.Sizes) > 0 {
+			first = c.Sample.Sizes[0]
+		}
+		c.Sample.Height, c.Sample.Width = first.H, first.W
+	} else {
+		s.take("sizes")
+		c.Sample.Height = s.pixels("height", 128)
+		c.Sample.Width = s.pixels("width", 128)
 	}
-	c.Sample.Height = size("height")
-	c.Sample.Width = size("width")
 	c.Sample.Count = s.integer("count", 96, 2, 1000000, "images per cell; intervals need dozens")
 	c.Sample.Steps = s.integer("steps", 20, 1, 1000, "the model was trained on 1000 timesteps; 20 to 50 are usual")
 	c.Sample.GuidanceScale = s.number("guidance_scale", 3, 0, 50, "1 or less turns guidance off; 3 to 7.5 are usual")
 	c.Sample.GuidanceRescale = s.number("guidance_rescale", 0, 0, 1, "0 turns it off")
 	c.Sample.Eta = s.number("eta", 0, 0, 1, "0 is deterministic DDIM, 1 as noisy as DDPM")
 	c.Sample.Seed = uint64(s.integer("seed", 1, 0, math.MaxInt64, "the same seed gives the same images"))
-	c.Sample.Sampler = s.choice("sampler", "ddim", []string{"ddim"})
+	c.Sample.Sampler = s.choice("sampler", "ddim", Samplers)
+	if c.Sample.Eta > 0 && c.Sample.Sampler != "ddim" && c.Sample.Sampler != "" {
+		s.fail("eta", "drop it, or choose sampler = \"ddim\"", "is %v, which never takes effect: the sampler is %q", c.Sample.Eta, c.Sample.Sampler)
+	}
 	if c.Sample.GuidanceRescale > 0 && c.Sample.GuidanceScale <= 1 {
 		s.fail("guidance_rescale", "set it to 0 or raise sample.guidance_scale above 1", "is %v, which never takes effect: guidance is off", c.Sample.GuidanceRescale)
 	}
@@ -244,7 +301,12 @@ func (c *Config) readReport(t *table) {
 			t.r.fail(element(p.where("picture_rows"), i), didYouMean(row, methodNames(c.Methods)), "is %q, want the name of a method", row)
 		}
 	}
+	// A -set that takes fewer samples is not to be followed by another.
+	if n, ok := p.m["picture_columns"].(int64); ok && n > int64(c.Sample.Count) && t.r.sets["sample.count"] != "" && t.r.sets["report.picture_columns"] == "" {
+		p.m["picture_columns"] = int64(c.Sample.Count)
+	}
 	c.Report.PictureColumns = p.integer("picture_columns", min(8, c.Sample.Count), 1, max(c.Sample.Count, 1), "prompts shown; at most sample.count")
+	c.readCompares(p)
 	v, ok := p.take("plot")
 	if !ok {
 		p.done()
@@ -295,33 +357,58 @@ func (c *Config) Settings() ablation.Settings {
 }
 
 // Cells plans every method on a network: the last check before anything runs.
-// A non-nil error is Errors, with every method's problems at their places.
+// A configuration with sizes has the cells of its Panels. A non-nil error is
+// Errors, with every method's problems at their places.
 func (c *Config) Cells(arch ablation.Architecture, train ablation.Size, id ablation.Identity) ([]ablation.Cell, error) {
 	r := &reader{file: c.reader.file, spans: c.reader.spans, sets: c.reader.sets}
 	settings := c.Settings()
-	labels := ablation.UniqueLabels(c.Methods, settings.Steps)
+	// report puts an error of ablation at its place.
+	report := func(o origin, err error) {
+		for _, e := range flatten(err) {
+			var se *ablation.SettingError
+			if !errors.As(e, &se) {
+				r.fail(o.path, "", "%v", e)
+				continue
+			}
+			p := o.locate(r, se.Key)
+			// Where a glob or a level is at fault, it is the key.
+			inKey := strings.Contains(se.Key, "dilation.") || strings.Contains(se.Key, "depth.")
+			found := p.r.at(p.path, !inKey)
+			found.What, found.Advice = se.Problem, se.Advice
+			r.errs = append(r.errs, found)
+		}
+	}
+	methods := make([]ablation.Method, len(c.Methods))
+	for i, m := range c.Methods {
+		var err error
+		if methods[i], err = c.solve(r, c.origins[i], m); err == nil {
+			methods[i], err = methods[i].Derived(arch, settings.Steps, train, settings.Size)
+		}
+		if d := methods[i].Redilation; err == nil && d != nil && d.Damped != nil && methods[i].Settings(settings).GuidanceScale <= 1 {
+			err = &ablation.SettingError{Key: "schedule", Problem: "the derived rule's noise-damped guidance never takes effect: guidance is off", Advice: "add damped = false, or raise the guidance scale above 1"}
+		}
+		if err != nil {
+			report(c.origins[i], err)
+		}
+	}
+	if len(r.errs) > 0 {
+		return nil, r.errs.sorted(r.file)
+	}
+	labels := ablation.UniqueLabels(methods, settings.Steps)
 	var cells []ablation.Cell
 	first := map[string]string{}
-	for i, m := range c.Methods {
+	for i, m := range methods {
 		o := c.origins[i]
 		plan, err := m.Schedule(arch, settings.Steps, train, settings.Size)
 		if err != nil {
-			for _, e := range flatten(err) {
-				var se *ablation.SettingError
-				if !errors.As(e, &se) {
-					r.fail(o.path, "", "%v", e)
-					continue
-				}
-				path := o.locate(se.Key)
-				if strings.Contains(se.Key, "dilation.") {
-					r.failKey(path, se.Advice, "%s", se.Problem) // the glob is the key
-				} else {
-					r.fail(path, se.Advice, "%s", se.Problem)
-				}
-			}
+			report(o, err)
 			continue
 		}
-		cell := ablation.Cell{ID: ablation.CellID(settings, plan, id), Label: labels[i], Method: m, Plan: plan, NFE: ablation.NFE(plan, settings.GuidanceScale)}
+		s := m.Settings(settings)
+		cell := ablation.Cell{
+			ID: ablation.CellID(s, plan, id), Label: labels[i], Method: m, Plan: plan,
+			NFE: ablation.NFE(plan[s.SDEdit.Tau:], s.GuidanceScale), BaseNFE: ablation.BaseNFE(s),
+		}
 		if other, ok := first[cell.ID]; ok {
 			r.fail(o.path, "drop one of them or change a setting that matters", "cell %q computes exactly what cell %q does", cell.Label, other)
 			continue
@@ -330,7 +417,7 @@ func (c *Config) Cells(arch ablation.Architecture, train ablation.Size, id ablat
 		cells = append(cells, cell)
 	}
 	if len(r.errs) > 0 {
-		return nil, r.errs.sorted()
+		return nil, r.errs.sorted(r.file)
 	}
 	return cells, nil
 }

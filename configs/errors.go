@@ -49,13 +49,16 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted orders by place and drops repetitions (a grid checks the same value
-// once per combination).
-func (es Errors) sorted() Errors {
+// sorted orders by place, file first and the files that it reads after it, and
+// drops repetitions (a grid checks the same value once per combination).
+func (es Errors) sorted(file string) Errors {
 	sort.SliceStable(es, func(i, j int) bool {
 		a, b := es[i], es[j]
 		if (a.Set == "") != (b.Set == "") {
 			return a.Set == ""
+		}
+		if a.File != b.File {
+			return a.File == file || b.File != file && a.File < b.File
 		}
 		if a.Pos.Line != b.Pos.Line {
 			return a.Pos.Line < b.Pos.Line

@@ -29,6 +29,9 @@ func seeds(f *testing.F) {
 		good, "", "\ufeffname = 1", "a.b.c = 1\na.b.d = 2", "\"a b\".'c d' = [1, [2, {x = 3}], ]", "a = \"\"\"\n\\\"\"\"\" # x\n\"\"\"\nb = '''x'''",
 		"[[a]]\n[[a.b]]\nc = 1\n[[a.b]]\nc = 2\n[[a]]\n[a.d]\ne = 3", "a = [ # c\n 1,\n 2 ]\nb = 1979-05-27 07:32:00\n", "x = {a = {b = 1}, c = [{d = 1}, {d = 2}]}",
 		"[a", "a = ", "a = [", "a = {", "a = \"", "= 1", "[[", "a = '''", strings.Repeat("a = [", 500), "a = 1 \x00", "[method]\n", "method = [1, {}]", "sample = [[]]",
+		method("schedule = \"small_4x\"\ndepth = { 1 = 2 }\n[method.grid]\nfreeu = [false, \"sdxl\"]\ndispersion.kernel = [5, 7]\n"),
+		method("factor = 2\ntau_share = 0.5\nsdedit = { tau = 3 }\nguidance_scale = 2\n[method.damped]\nmin_depth = 2\n[method.dispersion]\ntransform = \"pad.mat\"\n[method.grid]\ndecay = [\"linear\", \"cosine\"]\n"),
+		strings.Replace(method("schedule = \"derived\"\naxis = \"separate\"\nonly = [\"128x256\"]\ndamped = false\n[method.grid]\ndispersion = [false, { eta = 0.1, layers = [\"mid*\"] }]\nlisted = [[1, 0.5]]\n"), "height = 128\nwidth = 128\n", "sizes = [[128, 128], [128, 256]]\n", 1),
 		"[[method]]\nname = 3\nkind = []\n[method.grid]\nfactor = [[1]]\ndamped = 3\n", "report.plot = [{}, 1]", "name = \"x\"\n[sample]\nheight = inf\nwidth = 1e400",
 	} {
 		f.Add(src)
@@ -41,7 +44,7 @@ func FuzzDecode(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, src string) {
 		for _, sets := range [][]string{nil, {"sample.count=8"}, {"method.0.factor=[2,3]", "a.b.c=x"}} {
-			c, err := Decode(src, "fuzz.toml", sets)
+			c, err := DecodeFS(src, "fuzz.toml", sets, schedules)
 			if err != nil {
 				var all Errors
 				if !errors.As(err, &all) || len(all) == 0 {
@@ -66,18 +69,41 @@ func FuzzDecode(f *testing.F) {
 			if again.TOML() != text {
 				t.Fatalf("resolving twice differs:\n%s\n---\n%s", text, again.TOML())
 			}
-			cells, err := c.Cells(testArch(), ablation.Size{H: 64, W: 64}, ablation.Identity{})
-			cells2, err2 := again.Cells(testArch(), ablation.Size{H: 64, W: 64}, ablation.Identity{})
-			if (err == nil) != (err2 == nil) || len(cells) != len(cells2) {
-				t.Fatalf("%d cells (%v), resolved %d (%v)", len(cells), err, len(cells2), err2)
-			}
-			for i := range cells {
-				if cells[i].ID != cells2[i].ID {
-					t.Fatalf("cell %d changes when resolved:\n%s", i, text)
+			for i, p := range c.Panels() {
+				alone, err := Decode(p.TOML(), "panel.toml", nil)
+				if err != nil {
+					t.Fatalf("panel %d:\n%s\n%v", i, p.TOML(), err)
+				}
+				cells, err := fuzzCells(p)
+				for _, other := range []*Config{again.Panels()[i], alone} {
+					cells2, err2 := fuzzCells(other)
+					if (err == nil) != (err2 == nil) || len(cells) != len(cells2) {
+						t.Fatalf("%d cells (%v), resolved %d (%v):\n%s", len(cells), err, len(cells2), err2, other.TOML())
+					}
+					for j := range cells {
+						if cells[j].ID != cells2[j].ID {
+							t.Fatalf("cell %d changes when resolved:\n%s", j, other.TOML())
+						}
+					}
 				}
 			}
 		}
 	})
+}
+
+// fuzzCells plans a configuration. Those of many cells or costly transforms
+// would only slow the search down.
+func fuzzCells(c *Config) ([]ablation.Cell, error) {
+	if len(c.Methods)*c.Sample.Steps > 300 {
+		return nil, nil
+	}
+	for _, m := range c.Methods {
+		if r := m.Redilation; r != nil && r.Dispersion != nil && r.Dispersion.Spec != nil && r.Dispersion.Spec.Large*r.Dispersion.Spec.Input > 40 {
+			return nil, nil
+		}
+	}
+	c.LoadTransform = pad
+	return c.Cells(testArch(), ablation.Size{H: 64, W: 64}, ablation.Identity{})
 }
 
 // Every key that the TOML library finds in a valid file has a position, which
@@ -150,7 +176,7 @@ func TestGridOrder(t *testing.T) {
 	var got []string
 	for _, m := range c.Methods[1:] {
 		r := m.Redilation
-		got = append(got, strings.Join([]string{show(r.Progressive), show(int64(r.MinDepth)), r.Overrides[0].Glob}, " "))
+		got = append(got, strings.Join([]string{show(r.Decay == ablation.DecayProgressive), show(int64(r.MinDepth)), r.Overrides[0].Glob}, " "))
 	}
 	want := "true 1 mid_block.*, true 2 mid_block.*, false 1 mid_block.*, false 2 mid_block.*"
 	if strings.Join(got, ", ") != want {

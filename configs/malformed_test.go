@@ -70,9 +70,9 @@ func TestMalformed(t *testing.T) {
 		{"unknown section", edit("", "\n[samples]\ncount = 3\n"), nil, `x.toml:21:1: samples: unknown key
   did you mean "sample"?`},
 		{"unknown key far from any", edit(`count = 16`, `zzzzzzzzzzzzz = 16`), nil, `x.toml:6:1: sample.zzzzzzzzzzzzz: unknown key
-  known: height, width, count, steps, guidance_scale, guidance_rescale, eta, seed, sampler`},
+  known: sizes, height, width, count, steps, guidance_scale, guidance_rescale, eta, seed, sampler`},
 		{"quoted unknown key", edit(`count = 16`, `"a b" = 16`), nil, `x.toml:6:1: sample."a b": unknown key
-  known: height, width, count, steps, guidance_scale, guidance_rescale, eta, seed, sampler`},
+  known: sizes, height, width, count, steps, guidance_scale, guidance_rescale, eta, seed, sampler`},
 		{"wrong type", edit(`count = 16`, `count = "many"`), nil, `x.toml:6:9: sample.count: is "many" (text), want an integer from 2 to 1000000
   images per cell; intervals need dozens`},
 		{"float for integer", edit(`steps = 20`, `steps = 20.0`), nil, `x.toml:7:9: sample.steps: is 20.0, want an integer from 1 to 1000
@@ -105,7 +105,7 @@ func TestMalformed(t *testing.T) {
   choose 128 or 136`},
 		{"no steps", edit(`steps = 20`, `steps = 0`), nil, `x.toml:7:9: sample.steps: is 0, want an integer from 1 to 1000
   the model was trained on 1000 timesteps; 20 to 50 are usual`},
-		{"unknown sampler", edit(`steps = 20`, "steps = 20\nsampler = \"dimm\""), nil, `x.toml:8:11: sample.sampler: is "dimm", want one of "ddim"
+		{"unknown sampler", edit(`steps = 20`, "steps = 20\nsampler = \"dimm\""), nil, `x.toml:8:11: sample.sampler: is "dimm", want one of "ddim", "euler", "euler_ancestral", "dpmpp_2m"
   did you mean "ddim"?`},
 		{"negative seed", edit(`steps = 20`, "steps = 20\nseed = -1"), nil, `x.toml:8:8: sample.seed: is -1, want an integer of 0 or more
   the same seed gives the same images`},
@@ -154,7 +154,7 @@ func TestMalformed(t *testing.T) {
 		{"factor by layer", edit("", "[method.dilation]\n\"mid_block.*\" = -1\n"), nil, `x.toml:21:17: method[1].dilation."mid_block.*": is -1, want a number from 1 to 16 or two of them
   published settings lie between 1.5 and 4; write 2, or [2, 3] for rows and columns apart`},
 		{"damping without guidance", edit(`guidance_scale = 3.0`, `guidance_scale = 1`) + "[method.damped]\nmin_depth = 2\n", nil, `x.toml:20:1: method[1].damped: never takes effect: guidance is off (sample.guidance_scale is 1)
-  drop it, or raise sample.guidance_scale above 1`},
+  write damped = false, or raise sample.guidance_scale above 1`},
 		{"damped typo", edit("", "[method.damped]\nmin_dept = 2\n"), nil, `x.toml:21:1: method[1].damped.min_dept: unknown key
   did you mean "min_depth"?`},
 		{"grid typo", edit("", grid+"progresive = [true, false]\n"), nil, `x.toml:22:1: method[1].grid.progresive: unknown setting for a grid
@@ -175,7 +175,7 @@ x.toml:22:10: method[1].grid.factor: is 2, want a list of one value or more
   prompts shown; at most sample.count`},
 		{"picture row", edit("", "[report]\npicture_rows = [\"dirct\"]\n"), nil, `x.toml:21:17: report.picture_rows[0]: is "dirct", want the name of a method
   did you mean "direct"?`},
-		{"plot axis", edit("", "[[report.plot]]\nname = \"p\"\nmetric = \"fid_r\"\nx = \"taushare\"\n"), nil, `x.toml:23:5: report.plot[0].x: is "taushare", want one of "none", "kind", "factor", "tau", "tau_share", "min_depth", "layers", "progressive", "damped", "attention_scaling"
+		{"plot axis", edit("", "[[report.plot]]\nname = \"p\"\nmetric = \"fid_r\"\nx = \"taushare\"\n"), nil, `x.toml:23:5: report.plot[0].x: is "taushare", want one of "none", "kind", "size", "schedule", "factor", "tau", "tau_share", "min_depth", "layers", "decay", "damped", "damped_tau", "damped_tau_share", "damped_layers", "dispersed", "eta", "input", "dc", "dispersion_tau", "dispersion_tau_share", "attention_scaling", "guidance_scale", "guidance_rescale", "freeu", "sdedit"
   did you mean "tau_share"?`},
 		{"plot without metric", edit("", "[[report.plot]]\nname = \"p\"\n"), nil, `x.toml:20:1: report.plot[0].metric: is missing, want one of "right_share", "excess_bodies", "excess_eyes", "excess_mouths", "fid_r", "kid_r", "fid_b", "kid_b", "shape_accuracy", "color_accuracy", "background_accuracy", "pattern_accuracy"
   add metric = "right_share"`},
@@ -243,8 +243,8 @@ func TestAgainstNetwork(t *testing.T) {
   choose 0..2`},
 		{"factor 1", edit(`factor = 2`, `factor = 1`), nil, `x.toml:18:10: method[1].factor: re-dilation never takes effect: every chosen layer has factor 1
   choose a factor above 1, or kind = "direct"`},
-		{"progressive", edit(`factor = 2`, "factor = 2\nprogressive = true"), nil, `x.toml:19:15: method[1].progressive: never takes effect: factors shrink to 2 at the least, and none is above it
-  drop it, or choose a factor above 2`},
+		{"progressive", edit(`factor = 2`, "factor = 2\nprogressive = true"), nil, `x.toml:19:15: method[1].progressive: never takes effect: factors shrink to whole ones, 2 at the least, and none of them does
+  drop it, or choose a factor above 2 and more steps`},
 		{"damping without effect", edit("", "[method.damped]\n"), nil, `x.toml:20:1: method[1].damped: damping never takes effect: its network equals the dilated one at every step
   give it fewer layers (a larger min_depth) or a smaller factor`},
 		{"attention at the training size", strings.NewReplacer("128", "64").Replace(good) + "[[method]]\nname = \"a\"\nkind = \"attention_scaling\"\n", nil, `x.toml:22:8: method[2].kind: attention scaling never takes effect: the picture has the 64x64 pixels that the network was trained on

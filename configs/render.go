@@ -10,24 +10,44 @@ import (
 	"scalecrafter/ablation"
 )
 
-// keyOrder is the order in which keys are rendered; others follow by name.
+// keyOrder is the order in which keys are rendered; others follow by their
+// place in the file.
 var keyOrder = []string{
-	"name", "title", "question", "model", "weights",
-	"sample", "height", "width", "count", "steps", "guidance_scale", "guidance_rescale", "eta", "seed", "sampler",
-	"reference", "base_count", "method", "label", "kind", "baseline", "factor", "tau", "tau_share", "layers", "min_depth",
-	"progressive", "attention_scaling", "report", "columns", "picture_rows", "picture_columns", "metric", "x", "group_by",
+	"name", "title", "question", "model", "weights", "height", "width", "sizes", "count", "steps", "guidance_scale", "guidance_rescale", "eta", "seed", "sampler",
+	"base_count", "label", "kind", "baseline", "only", "schedule", "axis", "factor", "tau", "tau_share", "layers", "min_depth", "depth",
+	"decay", "progressive", "listed", "attention_scaling", "kernel", "scale", "input", "dc", "transform", "freeu", "sdedit",
+	"columns", "picture_rows", "picture_columns", "metric", "x", "group_by", "from", "to",
+	// Tables.
+	"sample", "reference", "method", "dilation", "damped", "dispersion", "grid", "report", "compare", "plot", "transforms", "schedules",
 }
 
-// TOML renders the resolved configuration: every default filled in, comments
-// gone. Decoding it gives the same cells.
+// TOML renders the resolved configuration: every default filled in, the
+// schedules it names inside, the digests of the files it reads, comments gone.
+// Decoding it gives the same cells.
 func (c *Config) TOML() string {
+	tree := clone(c.tree)
+	if digests := c.digests(); len(digests) > 0 {
+		tree["transforms"] = digests
+	}
 	var b strings.Builder
-	c.renderTable(&b, "", c.tree)
+	c.renderTable(&b, "", tree)
 	return b.String()
 }
 
-func (c *Config) renderTable(b *strings.Builder, path string, m map[string]any) {
+// inFile orders keys by their places in the file. Globs, levels and grid axes
+// keep them because their order has a meaning.
+func (c *Config) inFile(path string, keys []string) {
+	sort.SliceStable(keys, func(i, j int) bool {
+		return before(c.reader.spans[join(path, keys[i])].key, c.reader.spans[join(path, keys[j])].key)
+	})
+}
+
+func (c *Config) order(path string, m map[string]any) []string {
 	keys := sortedKeys(m)
+	c.inFile(path, keys)
+	if strings.HasSuffix(path, ".dilation") || strings.Contains(path, "dilation[") { // the second in a grid
+		return keys
+	}
 	rank := func(key string) int {
 		for i, k := range keyOrder {
 			if k == key {
@@ -36,48 +56,78 @@ func (c *Config) renderTable(b *strings.Builder, path string, m map[string]any) 
 		}
 		return len(keyOrder)
 	}
-	sort.SliceStable(keys, func(i, j int) bool {
-		a, z := rank(keys[i]), rank(keys[j])
-		if a != z || a < len(keyOrder) {
-			return a < z
-		}
-		// Globs and grid axes keep the order of the file: it has a meaning.
-		p, q := c.reader.spans[join(path, keys[i])].key, c.reader.spans[join(path, keys[j])].key
-		if p.Line != q.Line {
-			return p.Line < q.Line
-		}
-		return p.Col < q.Col
-	})
-	if strings.HasSuffix(path, ".grid") || strings.HasSuffix(path, ".dilation") {
-		sort.SliceStable(keys, func(i, j int) bool {
-			p, q := c.reader.spans[join(path, keys[i])].key, c.reader.spans[join(path, keys[j])].key
-			if p.Line != q.Line {
-				return p.Line < q.Line
-			}
-			return p.Col < q.Col
-		})
-	}
+	sort.SliceStable(keys, func(i, j int) bool { return rank(keys[i]) < rank(keys[j]) })
+	return keys
+}
+
+func (c *Config) renderTable(b *strings.Builder, path string, m map[string]any) {
+	keys := c.order(path, m)
 	for _, k := range keys {
-		if _, isTable := m[k].(map[string]any); isTable {
+		if _, isTable := m[k].(map[string]any); isTable || tables(m[k]) {
 			continue
 		}
-		if tables(m[k]) {
-			continue
-		}
-		fmt.Fprintf(b, "%s = %s\n", ablation.QuoteKey(k), literal(m[k]))
+		fmt.Fprintf(b, "%s = %s\n", ablation.QuoteKey(k), c.literal(join(path, k), m[k]))
 	}
 	for _, k := range keys {
 		header := join(stripIndexes(path), k)
 		if sub, ok := m[k].(map[string]any); ok {
-			fmt.Fprintf(b, "\n[%s]\n", header)
-			c.renderTable(b, join(path, k), sub)
+			if len(sub) == 0 || c.hasValues(sub) || k == "grid" {
+				fmt.Fprintf(b, "\n[%s]\n", header)
+			}
+			if k == "grid" && strings.HasPrefix(path, "method[") {
+				c.renderGrid(b, join(path, k), sub)
+			} else {
+				c.renderTable(b, join(path, k), sub)
+			}
 		} else if tables(m[k]) {
 			list, _ := asList(m[k])
 			for i, item := range list {
 				fmt.Fprintf(b, "\n[[%s]]\n", header)
-				c.renderTable(b, element(join(path, k), i), item.(map[string]any))
+				c.renderTable(b, element(join(path, k), c.place(path, k, i)), item.(map[string]any))
 			}
 		}
+	}
+}
+
+// hasValues reports whether a table has keys of its own besides tables.
+func (c *Config) hasValues(m map[string]any) bool {
+	for _, v := range m {
+		if _, ok := v.(map[string]any); !ok && !tables(v) {
+			return true
+		}
+	}
+	return false
+}
+
+// place is an element's index in the file; panels leave methods out.
+func (c *Config) place(path, key string, i int) int {
+	if path == "" && key == "method" && c.listed != nil {
+		return c.listed[i]
+	}
+	return i
+}
+
+// renderGrid writes the axes in their order, nested ones with dotted keys.
+func (c *Config) renderGrid(b *strings.Builder, path string, m map[string]any) {
+	type axis struct {
+		key, path string
+		value     any
+	}
+	var axes []axis
+	for _, k := range sortedKeys(m) {
+		if sub, ok := m[k].(map[string]any); ok {
+			for _, inner := range sortedKeys(sub) {
+				axes = append(axes, axis{join(k, inner), join(join(path, k), inner), sub[inner]})
+			}
+			continue
+		}
+		axes = append(axes, axis{ablation.QuoteKey(k), join(path, k), m[k]})
+	}
+	sort.SliceStable(axes, func(i, j int) bool {
+		return before(c.reader.spans[axes[i].path].key, c.reader.spans[axes[j].path].key)
+	})
+	for _, a := range axes {
+		fmt.Fprintf(b, "%s = %s\n", a.key, c.literal(a.path, a.value))
 	}
 }
 
@@ -115,7 +165,8 @@ func stripIndexes(path string) string {
 	return b.String()
 }
 
-func literal(v any) string {
+// literal is a value as TOML; path is its place, for the order of keys.
+func (c *Config) literal(path string, v any) string {
 	switch v := v.(type) {
 	case string:
 		return tomlText(v)
@@ -125,12 +176,22 @@ func literal(v any) string {
 		return tomlFloat(v)
 	case bool:
 		return strconv.FormatBool(v)
-	case []any:
-		parts := make([]string, len(v))
-		for i, item := range v {
-			parts[i] = literal(item)
+	case []any, []map[string]any:
+		list, _ := asList(v)
+		parts := make([]string, len(list))
+		for i, item := range list {
+			parts[i] = c.literal(element(path, i), item)
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
+	case map[string]any:
+		var parts []string
+		for _, k := range c.order(path, v) {
+			parts = append(parts, ablation.QuoteKey(k)+" = "+c.literal(join(path, k), v[k]))
+		}
+		if len(parts) == 0 {
+			return "{}"
+		}
+		return "{ " + strings.Join(parts, ", ") + " }"
 	}
 	return tomlText(fmt.Sprint(v))
 }

@@ -19,6 +19,18 @@ type reader struct {
 	errs  Errors
 }
 
+// has reports whether the file has a path.
+func (r *reader) has(path string) bool {
+	_, ok := r.spans[path]
+	return ok
+}
+
+// given reports whether the file or a -set argument has a path.
+func (r *reader) given(path string) bool {
+	_, set := r.sets[path]
+	return set || r.has(path)
+}
+
 // at is an Error at a path's key or value; a path that the file does not
 // have is reported at the nearest table around it.
 func (r *reader) at(path string, value bool) *Error {
@@ -79,6 +91,10 @@ type table struct {
 	m     map[string]any
 	known []string
 	alias map[string]string // key -> path of the value, where it is not path.key (grids)
+	// noFill keeps defaults out of the resolved file.
+	noFill bool
+	quiet  map[string]bool // noFill for single keys
+	ruled  bool            // min_depth is the derived rule's
 }
 
 func (t *table) where(key string) string {
@@ -112,10 +128,45 @@ func (t *table) sub(key string) *table {
 	}
 	m, ok := v.(map[string]any)
 	if !ok {
-		t.fail(key, fmt.Sprintf("write it as [%s]", t.where(key)), "is %s, want a table", show(v))
+		t.fail(key, fmt.Sprintf("write it as [%s]", stripIndexes(t.where(key))), "is %s, want a table", show(v))
 		return nil
 	}
-	return &table{r: t.r, path: t.where(key), m: m}
+	s := &table{r: t.r, path: t.where(key), m: m}
+	for k, path := range t.alias {
+		if rest, ok := strings.CutPrefix(k, key+"."); ok {
+			if s.alias == nil {
+				s.alias = map[string]string{}
+			}
+			s.alias[rest] = path
+		}
+	}
+	return s
+}
+
+// optional is sub for a table that false may stand for; off reports that.
+func (t *table) optional(key string) (sub *table, off bool) {
+	if v, ok := t.m[key].(bool); ok && !v {
+		t.take(key)
+		return nil, true
+	}
+	if v, ok := t.m[key]; ok {
+		if _, isTable := v.(map[string]any); !isTable {
+			t.take(key)
+			t.fail(key, fmt.Sprintf("write it as [%s], or false", stripIndexes(t.where(key))), "is %s, want a table or false", show(v))
+			return nil, false
+		}
+	}
+	return t.sub(key), false
+}
+
+// varies reports whether a grid gives one of the keys.
+func (t *table) varies(keys ...string) bool {
+	for _, key := range keys {
+		if _, ok := t.alias[key]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // done reports the keys that nobody asked for.
@@ -138,7 +189,9 @@ func (t *table) done() {
 
 // fill stores a default, so that the table becomes the resolved one.
 func fill[T any](t *table, key string, v T) T {
-	t.m[key] = v
+	if !t.noFill {
+		t.m[key] = v
+	}
 	return v
 }
 
@@ -244,8 +297,10 @@ func (t *table) choice(key, def string, allowed []string) string {
 		return ""
 	}
 	v := t.text(key, def)
-	if _, isText := t.m[key].(string); !isText {
-		return ""
+	if given, have := t.m[key]; have {
+		if _, isText := given.(string); !isText {
+			return ""
+		}
 	}
 	for _, a := range allowed {
 		if a == v {
@@ -373,4 +428,91 @@ func quoted(words []string) string {
 		out[i] = strconv.Quote(w)
 	}
 	return strings.Join(out, ", ")
+}
+
+// quietIf marks a key whose default must not be kept, because it is another's
+// value and that one varies.
+func (t *table) quietIf(key string, yes bool) {
+	if yes {
+		if t.quiet == nil {
+			t.quiet = map[string]bool{}
+		}
+		t.quiet[key] = true
+	}
+}
+
+// inOrder is the table's keys in the order of the file.
+func (t *table) inOrder() []string {
+	keys := sortedKeys(t.m)
+	sort.SliceStable(keys, func(i, j int) bool {
+		return before(t.r.spans[t.where(keys[i])].key, t.r.spans[t.where(keys[j])].key)
+	})
+	return keys
+}
+
+func before(a, b Pos) bool {
+	if a.Line != b.Line {
+		return a.Line < b.Line
+	}
+	return a.Col < b.Col
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+func anyOf(t *table, keys ...string) bool {
+	for _, key := range keys {
+		if t.has(key) {
+			return true
+		}
+	}
+	return false
+}
+
+// pixels reads a height or width.
+func (t *table) pixels(key string, def int) int {
+	advice := fmt.Sprintf("sizes are pixels and multiples of %d", sizeStep)
+	n := t.needInteger(key, def, sizeStep, maxSide, advice)
+	t.checkPixels(t.where(key), n)
+	return n
+}
+
+const maxSide = 8192
+
+func (t *table) checkPixels(path string, n int) {
+	if n%sizeStep != 0 {
+		lower := n / sizeStep * sizeStep
+		t.r.fail(path, fmt.Sprintf("choose %d or %d", max(lower, sizeStep), lower+sizeStep), "is %d, want a multiple of %d", n, sizeStep)
+	}
+}
+
+// shares is a list of numbers from 0 to 1; nil where the key is absent or
+// unusable.
+func (t *table) shares(key string) []float64 {
+	v, ok := t.take(key)
+	if !ok {
+		return nil
+	}
+	const advice = "one number for each dilated step: 1 keeps the whole factor, 0 none of it"
+	list, ok := v.([]any)
+	if !ok || len(list) == 0 {
+		t.fail(key, advice, "is %s, want a list of numbers from 0 to 1", show(v))
+		return nil
+	}
+	out := make([]float64, len(list))
+	for i, item := range list {
+		f, ok := asFloat(item)
+		if !ok || !(f >= 0 && f <= 1) {
+			t.r.fail(element(t.where(key), i), advice, "is %s, want a number from 0 to 1", show(item))
+			f = math.Max(0, math.Min(1, f))
+		}
+		out[i] = f
+	}
+	return out
 }

@@ -61,7 +61,8 @@ type Job struct {
 	GuidanceRescale float64
 	Eta             float64
 	Sampler         string
-	Plan            []ablation.StepPlan // one a step
+	SDEdit          ablation.SDEdit     // Tau 0 starts from noise
+	Plan            []ablation.StepPlan // one a step, those that SDEdit skips too
 	OnStep          func()              // called after each step of the batch; may be nil
 }
 

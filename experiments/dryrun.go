@@ -11,27 +11,61 @@ import (
 )
 
 // dryRun lists what a run would do: every cell with its identity, state and
-// cost. The time per network evaluation is taken from finished images of this
-// plan, or measured with one step.
-func (p *plan) dryRun(ctx context.Context, w io.Writer, workers, threads int) error {
+// cost. The time per network evaluation is taken from finished images of the
+// panel, or measured with one step at its size.
+func (e *experiment) dryRun(ctx context.Context, w io.Writer, workers, threads int) error {
+	total := 0.0
+	for i, p := range e.panels {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		seconds, err := p.dryRun(ctx, w, workers, threads)
+		if err != nil {
+			return err
+		}
+		total += seconds
+	}
+	if len(e.panels) == 1 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "\nall %d sizes: about %s\n", len(e.panels), duration(total))
+	return err
+}
+
+// dryRun lists one panel and returns the seconds that it would take.
+func (p *plan) dryRun(ctx context.Context, w io.Writer, workers, threads int) (float64, error) {
 	second, measured, err := p.secondsPerEvaluation(ctx, threads)
 	if err != nil {
-		return fmt.Errorf("measure one step: %w", err)
+		return 0, fmt.Errorf("measure one step: %w", err)
 	}
-	fmt.Fprintf(w, "%s: %d cells of %d images at %dx%d px, %d steps; store %s\n\n",
-		p.config.Name, len(p.rows), p.config.Sample.Count, p.config.Sample.Height, p.config.Sample.Width, p.config.Sample.Steps, p.store.Root)
+	perCost := second / float64(p.size.Pixels()) // seconds by experiment.price
+	fmt.Fprintf(w, "%s: %d cells of %d images at %s px, %d steps; store %s\n\n",
+		p.config.Name, len(p.rows), p.config.Sample.Count, p.size, p.config.Sample.Steps, p.store.Root)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "cell\timages\tstate\tNFE\tto do\tsettings")
+	own := map[*work]bool{}
+	for _, k := range p.works {
+		own[k] = true
+	}
 	total := 0.0
 	line := func(id, label string, have, want, nfe int, cost float64) {
 		state := "to run"
-		if have == want {
+		if have >= want {
 			state = "done"
 		} else if have > 0 {
 			state = "partly"
 		}
-		total += cost
-		fmt.Fprintf(t, "%s\t%d/%d\t%s\t%d\t%s\t%s\n", id, have, want, state, nfe, duration(cost*second/float64(workers)), label)
+		seconds := cost * perCost / float64(workers)
+		total += seconds
+		fmt.Fprintf(t, "%s\t%d/%d\t%s\t%d\t%s\t%s\n", id, have, want, state, nfe, duration(seconds), label)
+	}
+	images := func(k *work, label string, want int) {
+		cost := float64(len(k.missing())) * k.cost
+		if !own[k] {
+			cost = 0
+			label += " (shared with a size above)"
+		}
+		line(k.cell.ID[:8], label, min(k.have(), want), want, k.cell.NFE+k.cell.BaseNFE, cost)
 	}
 	blocks := 0
 	for _, b := range p.blocks {
@@ -40,43 +74,41 @@ func (p *plan) dryRun(ctx context.Context, w io.Writer, workers, threads int) er
 		}
 	}
 	scenes := p.config.Reference.Count
-	line(p.sceneID[:8], "features of true scenes", min(blocks*blockSize, scenes), scenes, 0, float64(len(p.blocks)-blocks)*blockSize*p.evaluations(p.trueScenes))
-	for _, k := range []*work{p.trueScenes, p.base} {
-		line(k.cell.ID[:8], k.cell.Label, k.have(), k.count, k.cell.NFE, float64(len(k.missing()))*p.evaluations(k))
-	}
+	line(p.sceneID[:8], "features of true scenes", min(blocks*blockSize, scenes), scenes, 0, float64(len(p.blocks)-blocks)*blockSize*p.trueScenes.cost)
+	images(p.trueScenes, p.trueScenes.cell.Label, p.config.Sample.Count)
+	images(p.base, p.base.cell.Label, p.config.Reference.BaseCount)
 	for i, row := range p.rows {
-		k := p.cells[i]
 		label := row.Label
 		if row.Method.Baseline {
 			label += " (baseline)"
 		}
-		line(row.ID[:8], label, k.have(), p.config.Sample.Count, row.NFE, float64(len(k.missing()))*p.evaluations(k))
+		images(p.cells[i], label, p.config.Sample.Count)
 	}
 	if err := t.Flush(); err != nil {
-		return err
+		return 0, err
 	}
 	how := "from finished images"
 	if measured {
 		how = "measured with one step"
 	}
-	_, err = fmt.Fprintf(w, "\nabout %s on %d workers of %d threads (%.3g s a network evaluation, %s)\n", duration(total*second/float64(workers)), workers, threads, second, how)
-	return err
+	_, err = fmt.Fprintf(w, "\nabout %s on %d workers of %d threads (%.3g s a network evaluation, %s)\n", duration(total), workers, threads, second, how)
+	return total, err
 }
 
 // secondsPerEvaluation is the time of one network evaluation for one image of
-// the target size on one worker.
+// the panel's size on one worker.
 func (p *plan) secondsPerEvaluation(ctx context.Context, threads int) (second float64, measured bool, err error) {
-	var seconds, evaluations float64
+	var seconds, cost float64
 	for _, w := range p.cells {
 		for i, ok := range w.finished {
 			if ok {
 				seconds += w.seconds[i]
-				evaluations += p.evaluations(w)
+				cost += w.cost
 			}
 		}
 	}
-	if evaluations > 0 && seconds > 0 {
-		return seconds / evaluations, false, nil
+	if cost > 0 && seconds > 0 {
+		return seconds / cost * float64(p.size.Pixels()), false, nil
 	}
 	worker, err := p.engine.NewWorker(threads)
 	if err != nil {

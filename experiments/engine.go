@@ -6,6 +6,7 @@ import (
 	"image"
 
 	"scalecrafter/ablation"
+	"scalecrafter/metrics"
 	"scalecrafter/metrics/features"
 	"scalecrafter/model"
 	"scalecrafter/model/critters"
@@ -103,34 +104,105 @@ func (w *worker) encode(prompt string) (sampler.Condition, error) {
 	return c, err
 }
 
+// stageSmaller is the noise stage of SDEdit's smaller picture, so that its noise
+// is not the beginning of the target's; stage 0 is the target's own.
+const stageSmaller = 1
+
 func (w *worker) Sample(ctx context.Context, job Job) ([]*image.NRGBA, float64, error) {
-	cfg := w.pipeline.Config
-	s := sampler.Settings{
-		Steps: job.Steps, GuidanceScale: job.GuidanceScale, GuidanceRescale: job.GuidanceRescale, Eta: job.Eta,
-		Seed: job.Seed, SampleIndex: job.Indices, Schedule: w.pipeline.Scheduler, Plan: job.Plan,
-		C: cfg.InChannels, H: job.Height / model.PixelScale, W: job.Width / model.PixelScale,
-	}
-	for _, prompt := range job.Prompts {
-		c, err := w.encode(prompt)
-		if err != nil {
-			return nil, 0, fmt.Errorf("prompt %q: %w", prompt, err)
-		}
-		s.Cond = append(s.Cond, c)
-	}
-	empty, err := w.encode("")
+	s, err := w.settings(job, job.Height, job.Width, job.Eta)
 	if err != nil {
 		return nil, 0, err
 	}
-	s.Uncond = []sampler.Condition{empty}
+	s.Plan = job.Plan
 	if job.OnStep != nil {
 		s.OnStep = func(sampler.StepInfo) { job.OnStep() }
+	}
+	evaluations := 0
+	if job.SDEdit.Tau > 0 {
+		s.Start = &sampler.Start{Step: job.SDEdit.Tau}
+		if s.Start.Clean, evaluations, err = w.enlarged(ctx, job); err != nil {
+			return nil, 0, fmt.Errorf("SDEdit's smaller picture: %w", err)
+		}
 	}
 	latents, err := sampler.Sample(ctx, w.denoiser, s)
 	if err != nil {
 		return nil, 0, err
 	}
 	images, err := w.pipeline.Decode(latents, job.Height, job.Width)
-	return images, float64(s.NFE()), err
+	return images, float64(evaluations + s.NFE()), err
+}
+
+// settings are the sampler's for a job's samples as pictures of that size.
+func (w *worker) settings(job Job, height, width int, eta float64) (sampler.Settings, error) {
+	s := sampler.Settings{
+		Steps: job.Steps, GuidanceScale: job.GuidanceScale, GuidanceRescale: job.GuidanceRescale,
+		Seed: job.Seed, SampleIndex: job.Indices,
+		C: w.pipeline.Config.InChannels, H: height / model.PixelScale, W: width / model.PixelScale,
+	}
+	var err error
+	if s.Sampler, err = sampler.New(job.Sampler, w.pipeline.Scheduler, job.Steps, eta); err != nil {
+		return s, err
+	}
+	if got := len(s.Sampler.Timesteps()); got != job.Steps {
+		return s, fmt.Errorf("sampler %s makes %d steps of the %d asked for, as neighbouring ones fall on one timestep: ask for fewer, or choose another sampler", job.Sampler, got, job.Steps)
+	}
+	for _, prompt := range job.Prompts {
+		c, err := w.encode(prompt)
+		if err != nil {
+			return s, fmt.Errorf("prompt %q: %w", prompt, err)
+		}
+		s.Cond = append(s.Cond, c)
+	}
+	empty, err := w.encode("")
+	s.Uncond = []sampler.Condition{empty}
+	return s, err
+}
+
+// enlarged draws the job's samples at SDEdit's smaller size by the network as
+// trained, enlarges them to the job's size and returns their latents [N,C,H,W]
+// with the number of evaluations that each took.
+//
+// Source: ScaleCrafter, text2image_xl.py: eta 0, 8-bit pictures, PIL's bicubic
+// resize (whose height and width it exchanges; not so here).
+func (w *worker) enlarged(ctx context.Context, job Job) ([]float32, int, error) {
+	trainH, trainW := w.pipeline.TrainSize()
+	base := job.SDEdit.Base(ablation.Size{H: trainH, W: trainW}, ablation.Size{H: job.Height, W: job.Width})
+	s, err := w.settings(job, base.H, base.W, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	s.Stage = stageSmaller
+	latents, err := sampler.Sample(ctx, w.denoiser, s)
+	if err != nil {
+		return nil, 0, err
+	}
+	small, err := w.pipeline.Decode(latents, base.H, base.W)
+	if err != nil {
+		return nil, 0, err
+	}
+	resizer, err := metrics.NewResizer(metrics.Bicubic, base.H, base.W, job.Height, job.Width)
+	if err != nil {
+		return nil, 0, err
+	}
+	size := 3 * job.Height * job.Width
+	out := make([]float32, len(small)*size)
+	pixels, planes := make([]uint8, 3*base.Pixels()), make([]float32, size)
+	for i, img := range small {
+		for p := range base.Pixels() {
+			for c := range 3 {
+				pixels[c*base.Pixels()+p] = img.Pix[4*p+c]
+			}
+		}
+		large, err := resizer.Bytes(pixels)
+		if err != nil {
+			return nil, 0, err
+		}
+		for j, v := range large {
+			planes[j] = float32(v)/127.5 - 1
+		}
+		model.PixelUnshuffle(out[i*size:(i+1)*size], planes, job.Height, job.Width)
+	}
+	return out, s.NFE(), nil
 }
 
 func (w *worker) Features(images []*image.NRGBA) ([][]float32, error) {

@@ -88,6 +88,9 @@ func (f fakeWorker) Sample(ctx context.Context, job Job) ([]*image.NRGBA, float6
 	var keys strings.Builder
 	dilated := 0
 	for i, p := range job.Plan {
+		if i < job.SDEdit.Tau {
+			continue
+		}
 		if ctx.Err() != nil {
 			return nil, 0, ctx.Err()
 		}
@@ -120,7 +123,7 @@ func (f fakeWorker) Sample(ctx context.Context, job Job) ([]*image.NRGBA, float6
 	}
 	var out []*image.NRGBA
 	for i, index := range job.Indices {
-		key := hashOf(job.Height, job.Width, job.Prompts[i], index, job.Seed, job.Steps, job.GuidanceScale, job.GuidanceRescale, job.Eta, job.Sampler, keys.String())
+		key := hashOf(job.Height, job.Width, job.Prompts[i], index, job.Seed, job.Steps, job.GuidanceScale, job.GuidanceRescale, job.Eta, job.Sampler, job.SDEdit, keys.String())
 		// The more dilated steps, the fewer repeated bodies; at the training
 		// size all is well.
 		v := Verdict{Bodies: 1, Eyes: 2, Mouths: 1, Shape: key%3 > 0, Color: true, Background: key%5 > 0, Pattern: key%2 > 0}
@@ -132,7 +135,7 @@ func (f fakeWorker) Sample(ctx context.Context, job Job) ([]*image.NRGBA, float6
 			*f.drawn++
 		}
 	}
-	return out, float64(ablation.NFE(job.Plan, job.GuidanceScale)), nil
+	return out, float64(ablation.NFE(job.Plan[job.SDEdit.Tau:], job.GuidanceScale)), nil
 }
 
 func (f fakeWorker) Features(imgs []*image.NRGBA) ([][]float32, error) {

@@ -49,6 +49,30 @@ func findings(s *results.Summary, stderrRight float64) []results.Finding {
 		baseline += "."
 	}
 
+	best := findBest(s)
+	sayBest := func() {
+		if best != nil {
+			say("%s", best.sentence(base, mainColumns(s)))
+		}
+	}
+	if len(s.Comparisons) > 0 {
+		// The experiment asks what each component adds: that is its answer.
+		sayBest()
+		for _, text := range componentFindings(s, "") {
+			say("%s", text)
+		}
+		for i := range s.Cells {
+			if c := &s.Cells[i]; !c.Baseline && len(c.Effects) > 0 && (best == nil || c != best.cell) {
+				say("%s", judge(c.Effects, mainColumns(s)).sentence(fmt.Sprintf("%s against %s", capital(c.Label), base.Label)))
+			}
+		}
+		if baseline != "" {
+			say("%s", baseline)
+		}
+		sayPower(s, base, stderrRight, say)
+		return out
+	}
+
 	// The best setting of every family, by the share of right pictures.
 	dilated := bestOf(s.Cells, right, func(c *results.Cell) bool { return c.Kind == string(ablation.Redilate) })
 	if dilated != nil {
@@ -80,6 +104,7 @@ func findings(s *results.Summary, stderrRight float64) []results.Finding {
 			}
 		}
 	}
+	sayBest()
 	for _, axis := range ladders {
 		if text := along(s.Cells, axis.name, axis.title, right); text != "" {
 			say("%s", text)
@@ -104,6 +129,13 @@ func findings(s *results.Summary, stderrRight float64) []results.Finding {
 			say("%s.", text)
 		}
 	}
+	sayPower(s, base, stderrRight, say)
+	return out
+}
+
+// sayPower says how many comparisons are significant and how small a
+// difference could have been seen.
+func sayPower(s *results.Summary, base *results.Cell, stderrRight float64, say func(string, ...any)) {
 	tests, significant := 0, 0
 	for _, c := range s.Cells {
 		for _, e := range c.Effects {
@@ -123,12 +155,14 @@ func findings(s *results.Summary, stderrRight float64) []results.Finding {
 			say("With %d samples a cell, a true difference in right pictures below about %.0f points would more often than not escape even a single test at 80%% power.", base.N, math.Ceil(100*d))
 		}
 	}
-	return out
 }
 
 // ladders are the settings whose values a sentence compares one by one.
 var ladders = []struct{ name, title string }{
 	{"factor", "dilation factor"}, {"tau_share", "share of dilated steps"}, {"min_depth", "outermost dilated level"},
+	{"damped_tau_share", "share of damped steps"}, {"guidance_scale", "guidance scale"}, {"guidance_rescale", "guidance rescale"},
+	{"eta", "weight of dispersion's pixel level"}, {"input", "input size that dispersion is solved on"},
+	{"dispersion_tau_share", "share of dispersed steps"}, {"sdedit", "steps that SDEdit skips"},
 }
 
 // highest is the largest value of a metric among cells that have it.
@@ -176,7 +210,7 @@ func along(cells []results.Cell, axis, title, key string) string {
 		}
 		var others []string
 		for _, a := range c.Axes {
-			if a.Name == axis || axis == "tau_share" && a.Name == "tau" {
+			if a.Name == axis || a.Name == strings.TrimSuffix(axis, "_share") {
 				continue
 			}
 			others = append(others, a.Name+" "+a.Text)
@@ -225,11 +259,29 @@ func along(cells []results.Cell, axis, title, key string) string {
 	}
 	var fixed []string
 	for _, a := range ladders {
-		if o := axisOf(best, a.name); o != nil && a.name != axis {
+		if o := axisOf(best, a.name); o != nil && a.name != axis && varies(cells, a.name) {
 			fixed = append(fixed, a.name+" "+o.Text)
 		}
 	}
-	return fmt.Sprintf("Right pictures over the %s, all else equal (%s): %s; the best is %s.", title, strings.Join(fixed, ", "), strings.Join(parts, ", "), axisOf(best, axis).Text)
+	equal := "all else equal"
+	if len(fixed) > 0 {
+		equal += " (" + strings.Join(fixed, ", ") + ")"
+	}
+	return fmt.Sprintf("Right pictures over the %s, %s: %s; the best is %s.", title, equal, strings.Join(parts, ", "), axisOf(best, axis).Text)
+}
+
+// varies reports whether cells that have the axis differ on it.
+func varies(cells []results.Cell, axis string) bool {
+	first := ""
+	for i := range cells {
+		if a := axisOf(&cells[i], axis); a != nil {
+			if first != "" && a.Text != first {
+				return true
+			}
+			first = a.Text
+		}
+	}
+	return false
 }
 
 func axisOf(c *results.Cell, name string) *results.Axis {

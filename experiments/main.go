@@ -96,6 +96,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, open Ope
 	if err != nil {
 		return bad("%v", err)
 	}
+	config.LoadTransform = LoadTransform
 	engine, err := open(ctx, config.Weights)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -103,7 +104,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, open Ope
 		}
 		return bad("model %q: %v", config.Weights, err)
 	}
-	plan, err := newPlan(config, engine, o.out)
+	e, err := newExperiment(config, engine, o.out)
 	if err != nil {
 		var invalid configs.Errors
 		if errors.As(err, &invalid) {
@@ -117,78 +118,81 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, open Ope
 	}
 	threads := max(1, runtime.GOMAXPROCS(0)/o.workers)
 	if o.dryRun {
-		if err := plan.dryRun(ctx, stdout, o.workers, threads); err != nil {
+		if err := e.dryRun(ctx, stdout, o.workers, threads); err != nil {
 			fmt.Fprintln(stderr, err)
 			return ExitFailed
 		}
 		return ExitDone
 	}
-	return plan.execute(ctx, o, threads, args, stdout, stderr)
+	return e.execute(ctx, o, threads, args, stdout, stderr)
 }
 
 // execute draws, scores and reports.
-func (p *plan) execute(ctx context.Context, o options, threads int, args []string, stdout, stderr io.Writer) int {
+func (e *experiment) execute(ctx context.Context, o options, threads int, args []string, stdout, stderr io.Writer) int {
 	fail := func(err error) int {
 		fmt.Fprintln(stderr, err)
 		return ExitFailed
 	}
 	started := time.Now()
-	lock, err := lockFolder(p.runDir)
+	lock, err := lockFolder(e.runDir)
 	if err != nil {
 		return fail(err)
 	}
 	defer lock.release()
 	// Another process may have finished more while this one waited or planned.
-	if err := p.look(); err != nil {
+	if err := e.look(); err != nil {
 		return fail(err)
 	}
-	if err := results.WriteFile(filepath.Join(p.runDir, "config.toml"), []byte(p.config.TOML())); err != nil {
+	if err := results.WriteFile(filepath.Join(e.runDir, "config.toml"), []byte(e.config.TOML())); err != nil {
 		return fail(err)
 	}
-	r := &run{plan: p, batch: o.batch, workers: o.workers, threads: threads}
-	r.progress = newProgress(stderr, o.quiet, p)
-	for _, d := range p.damaged {
+	r := &run{experiment: e, batch: o.batch, workers: o.workers, threads: threads}
+	r.progress = newProgress(stderr, o.quiet, e)
+	for _, d := range e.damaged {
 		r.progress.say("%s; it is made again", d)
 	}
-	drawn := p.remaining()
+	drawn := e.remaining()
 	err = r.do(ctx)
 	r.progress.close()
 	if err != nil {
 		if ctx.Err() != nil {
-			have, want := p.progress()
+			have, want := e.progress()
 			fmt.Fprintf(stderr, "interrupted: %d of %d images are finished and kept in %s; the same command goes on from there\n", have, want, o.out)
 			return ExitInterrupted
 		}
 		return fail(err)
 	}
-	summary, warnings, err := p.summarise()
-	if err != nil {
-		return fail(fmt.Errorf("score: %w", err))
-	}
-	for _, w := range warnings {
-		fmt.Fprintln(stderr, "note:", w)
-	}
-	summary.Provenance = p.provenance(args, started)
-	if drawn == 0 {
-		// Nothing was sampled: the numbers are as old as they were.
-		if old, err := results.ReadSummary(p.runDir); err == nil && old.ResolvedTOML == summary.ResolvedTOML {
-			summary.Provenance.Started, summary.Provenance.Finished = old.Provenance.Started, old.Provenance.Finished
+	provenance := e.provenance(args, started)
+	var summaries []*results.Summary
+	for _, p := range e.panels {
+		where := ""
+		if len(e.panels) > 1 {
+			where = p.size.String() + " px: "
 		}
+		summary, warnings, err := p.summarise()
+		if err != nil {
+			return fail(fmt.Errorf("score: %s%w", where, err))
+		}
+		for _, w := range warnings {
+			fmt.Fprintln(stderr, "note:", where+w)
+		}
+		summary.Provenance = provenance
+		if drawn == 0 {
+			// Nothing was sampled: the numbers are as old as they were.
+			if old, err := results.ReadSummary(p.runDir); err == nil && old.ResolvedTOML == summary.ResolvedTOML {
+				summary.Provenance.Started, summary.Provenance.Finished = old.Provenance.Started, old.Provenance.Finished
+			}
+		}
+		summaries = append(summaries, summary)
 	}
-	if err := p.linkImages(); err != nil {
+	if err := e.report(stdout, summaries); err != nil {
 		return fail(err)
-	}
-	if err := results.WriteSummary(p.runDir, summary); err != nil {
-		return fail(err)
-	}
-	if err := report(stdout, summary, p.runDir); err != nil {
-		return fail(fmt.Errorf("report: %w", err))
 	}
 	code := ExitDone
-	for _, w := range p.works {
+	for _, w := range e.works {
 		if w.err != nil {
 			code = ExitFailed
-			fmt.Fprintf(stderr, "cell %s (%s) failed: %s\n", w.cell.ID[:8], w.cell.Label, firstLines(w.err.Error(), 1))
+			fmt.Fprintf(stderr, "cell %s (%s) failed: %s\n", w.cell.ID[:8], w.title, firstLines(w.err.Error(), 1))
 		}
 	}
 	if code == ExitFailed {
@@ -198,22 +202,24 @@ func (p *plan) execute(ctx context.Context, o options, threads int, args []strin
 }
 
 // remaining counts what is still to be made: images and blocks of scenes.
-func (p *plan) remaining() int {
+func (e *experiment) remaining() int {
 	n := 0
-	for _, b := range p.blocks {
-		if b == nil {
-			n++
+	for _, p := range e.panels {
+		for _, b := range p.blocks {
+			if b == nil {
+				n++
+			}
 		}
 	}
-	for _, w := range p.works {
+	for _, w := range e.works {
 		n += len(w.missing())
 	}
 	return n
 }
 
-// progress counts finished and wanted images over all works.
-func (p *plan) progress() (have, want int) {
-	for _, w := range p.works {
+// progress counts finished and wanted images over all panels.
+func (e *experiment) progress() (have, want int) {
+	for _, w := range e.works {
 		have += w.have()
 		want += w.count
 	}
@@ -223,12 +229,12 @@ func (p *plan) progress() (have, want int) {
 // program is the name in provenance.
 const program = "scalecrafter"
 
-func (p *plan) provenance(args []string, started time.Time) results.Provenance {
+func (e *experiment) provenance(args []string, started time.Time) results.Provenance {
 	return results.Provenance{
 		Program: program, Commit: commit(), GoVersion: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH,
-		CPU: cpuName(), KernelPath: p.id.Kernels, Cores: runtime.NumCPU(), Started: started.UTC(), Finished: time.Now().UTC(),
-		ModelDigest: p.id.Weights, FeatureDigest: p.id.Features, WorldVersion: p.id.World, Protocol: p.id.Protocol,
-		ConfigFile: p.config.File, Command: "go run . " + shellWords(args),
+		CPU: cpuName(), KernelPath: e.id.Kernels, Cores: runtime.NumCPU(), Started: started.UTC(), Finished: time.Now().UTC(),
+		ModelDigest: e.id.Weights, FeatureDigest: e.id.Features, WorldVersion: e.id.World, Protocol: e.id.Protocol,
+		ConfigFile: e.config.File, Command: "go run . " + shellWords(args),
 	}
 }
 

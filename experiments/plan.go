@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"sort"
 	"strconv"
+	"strings"
 
 	"scalecrafter/ablation"
 	"scalecrafter/configs"
@@ -24,9 +27,11 @@ const blockSize = 100
 // work is a set of images to have: a cell, or a reference row.
 type work struct {
 	cell     ablation.Cell
+	title    string // for progress and messages
 	kind     string // kindTrue, kindBase or "" for a cell of the experiment
 	settings ablation.Settings
 	count    int
+	cost     float64 // of one image, see experiment.price
 	dir      results.CellDir
 
 	// By sample index. Slots are written by one goroutine each.
@@ -37,25 +42,36 @@ type work struct {
 	err      error // first failure; guarded by run.mu
 }
 
-// plan is an experiment made ready: everything checked, what is finished known.
+// experiment is a configuration made ready: one panel a size, everything
+// checked, what is finished known. Panels share works of equal identity, the
+// base-resolution samples for one.
+type experiment struct {
+	config  *configs.Config
+	engine  Engine
+	store   results.Store
+	runDir  string
+	train   ablation.Size
+	id      ablation.Identity
+	panels  []*plan
+	works   []*work  // of all panels, each once, in the order of drawing
+	damaged []string // files found broken, to be made again
+}
+
+// plan is one panel: the experiment at one size.
 type plan struct {
-	config *configs.Config
-	engine Engine
-	store  results.Store
+	*experiment
+	config *configs.Config // of this size alone
 	runDir string
-	train  ablation.Size
-	id     ablation.Identity
+	size   ablation.Size
 
 	trueScenes *work           // exact pictures of the prompts at the target size
 	base       *work           // the same prompts at the training size
 	rows       []ablation.Cell // the experiment's cells under their own labels
 	cells      []*work         // their images, by row
-	works      []*work         // all of them, each once, in the order of drawing
+	works      []*work         // those of them that no earlier panel has
 
 	sceneID string
 	blocks  [][]results.Vector // reference features by block; nil: to be made
-
-	damaged []string // files found broken, to be made again
 }
 
 // sceneBlock is the record of one block of reference features.
@@ -64,63 +80,128 @@ type sceneBlock struct {
 	Features []results.Vector `json:"features"`
 }
 
-// newPlan checks the configuration against the model and looks what the store
-// already has. Errors of the configuration are configs.Errors.
-func newPlan(c *configs.Config, engine Engine, root string) (*plan, error) {
+// newExperiment checks the configuration at every size against the model and
+// looks what the store already has. Errors of the configuration are
+// configs.Errors: those of all panels at once.
+func newExperiment(c *configs.Config, engine Engine, root string) (*experiment, error) {
 	h, w := engine.TrainSize()
-	p := &plan{
+	e := &experiment{
 		config: c, engine: engine, store: results.Store{Root: root}, train: ablation.Size{H: h, W: w},
 		id: ablation.Identity{
 			Weights: engine.Digest(), Features: engine.FeatureDigest(), World: engine.WorldVersion(),
 			Kernels: engine.KernelPath(), Protocol: Protocol,
 		},
 	}
-	p.runDir = p.store.RunDir(c.Name)
-	cells, err := c.Cells(engine.Architecture(), p.train, p.id)
+	e.runDir = e.store.RunDir(c.Name)
+	panels := c.Panels()
+	byID := map[string]*work{}
+	invalid := make([]configs.Errors, len(panels))
+	wrong := false
+	for i, panel := range panels {
+		p, err := e.newPanel(panel, byID, len(panels) > 1)
+		switch {
+		case errors.As(err, &invalid[i]):
+			wrong = true
+		case err != nil:
+			return nil, err
+		}
+		e.panels = append(e.panels, p)
+	}
+	if wrong {
+		return nil, joinErrors(panels, invalid)
+	}
+	return e, e.look()
+}
+
+// joinErrors puts the panels' errors into one list, each once, in the order of
+// the file. What is wrong at some sizes only says at which.
+func joinErrors(panels []*configs.Config, lists []configs.Errors) configs.Errors {
+	var out configs.Errors
+	at := map[string][]string{} // sizes by error
+	for i, list := range lists {
+		for _, e := range list {
+			text := e.Error()
+			if len(at[text]) == 0 {
+				out = append(out, e)
+			}
+			at[text] = append(at[text], panels[i].Settings().Size.String())
+		}
+	}
+	for i, e := range out {
+		if sizes := at[e.Error()]; len(sizes) < len(panels) {
+			told := *e
+			told.What = "at " + strings.Join(sizes, ", ") + " px: " + e.What
+			out[i] = &told
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool {
+		a, b := out[i], out[j]
+		switch {
+		case (a.Set == "") != (b.Set == ""):
+			return a.Set == ""
+		case a.Pos.Line != b.Pos.Line:
+			return a.Pos.Line < b.Pos.Line
+		}
+		return a.Pos.Col < b.Pos.Col
+	})
+	return out
+}
+
+// newPanel plans one size. Works that another panel has are shared.
+func (e *experiment) newPanel(c *configs.Config, byID map[string]*work, several bool) (*plan, error) {
+	settings := c.Settings()
+	p := &plan{experiment: e, config: c, runDir: e.runDir, size: settings.Size}
+	if several {
+		p.runDir = filepath.Join(e.runDir, p.size.String())
+	}
+	cells, err := c.Cells(e.engine.Architecture(), e.train, e.id)
 	if err != nil {
 		return nil, err
 	}
-	settings := c.Settings()
-	byID := map[string]*work{}
 	add := func(cell ablation.Cell, kind string, s ablation.Settings, count int) *work {
 		if old, ok := byID[cell.ID]; ok {
 			old.count = max(old.count, count)
 			return old
 		}
-		w := &work{cell: cell, kind: kind, settings: s, count: count, dir: p.store.Cell(cell.ID)}
+		w := &work{cell: cell, title: cell.Label, kind: kind, settings: s, count: count, cost: e.price(cell, s), dir: e.store.Cell(cell.ID)}
+		if several && kind != kindBase {
+			w.title = p.size.String() + " " + w.title
+		}
 		byID[cell.ID] = w
 		p.works = append(p.works, w)
+		e.works = append(e.works, w)
 		return w
 	}
 
 	sceneSettings := ablation.Settings{Size: settings.Size, Seed: settings.Seed, Sampler: kindTrue}
-	sceneIdentity := p.id
+	sceneIdentity := e.id
 	sceneIdentity.Weights = "" // scenes do not depend on the model
 	p.sceneID = ablation.CellID(sceneSettings, nil, sceneIdentity)
 	p.trueScenes = add(ablation.Cell{ID: p.sceneID, Label: "true scenes"}, kindTrue, sceneSettings, c.Sample.Count)
 
 	baseSettings := settings
-	baseSettings.Size = p.train
+	baseSettings.Size = e.train
 	direct := ablation.Method{Name: "base", Kind: ablation.Direct}
-	basePlan, err := direct.Schedule(engine.Architecture(), settings.Steps, p.train, p.train)
+	basePlan, err := direct.Schedule(e.engine.Architecture(), settings.Steps, e.train, e.train)
 	if err != nil {
 		return nil, fmt.Errorf("base-resolution samples: %w", err)
 	}
 	p.base = add(ablation.Cell{
-		ID: ablation.CellID(baseSettings, basePlan, p.id), Label: fmt.Sprintf("base resolution, %s px", p.train),
+		ID: ablation.CellID(baseSettings, basePlan, e.id), Label: fmt.Sprintf("base resolution, %s px", e.train),
 		Method: direct, Plan: basePlan, NFE: ablation.NFE(basePlan, settings.GuidanceScale),
 	}, kindBase, baseSettings, c.Reference.BaseCount)
 
 	for _, cell := range cells {
 		p.rows = append(p.rows, cell)
-		p.cells = append(p.cells, add(cell, "", settings, c.Sample.Count))
+		p.cells = append(p.cells, add(cell, "", cell.Method.Settings(settings), c.Sample.Count))
 	}
-	return p, p.look()
+	return p, nil
 }
 
-// look reads what the store has of this plan.
-func (p *plan) look() error {
-	for _, w := range p.works {
+// look reads what the store has.
+func (e *experiment) look() error {
+	e.damaged = nil
+	for _, w := range e.works {
 		w.samples = make([]results.Sample, w.count)
 		w.seconds = make([]float64, w.count)
 		w.finished = make([]bool, w.count)
@@ -130,28 +211,30 @@ func (p *plan) look() error {
 			case err == nil:
 				w.samples[i], w.seconds[i], w.finished[i] = s, seconds, true
 			case errors.Is(err, results.ErrDamaged):
-				p.damaged = append(p.damaged, err.Error())
+				e.damaged = append(e.damaged, err.Error())
 			case !errors.Is(err, fs.ErrNotExist):
 				return fmt.Errorf("read the store: %w; mend the folder's permissions or choose another with -out", err)
 			}
 		}
 	}
-	n := p.config.Reference.Count
-	p.blocks = make([][]results.Vector, (n+blockSize-1)/blockSize)
-	for b := range p.blocks {
-		var block sceneBlock
-		path := p.store.ReferenceBlock(p.sceneID, b)
-		_, err := results.ReadSealed(path, &block)
-		switch {
-		case err == nil && block.Block == b && len(block.Features) == blockSize:
-			p.blocks[b] = block.Features
-		case errors.Is(err, fs.ErrNotExist):
-		case err == nil:
-			p.damaged = append(p.damaged, fmt.Sprintf("%s: not the block it should be", path))
-		case errors.Is(err, results.ErrDamaged):
-			p.damaged = append(p.damaged, err.Error())
-		default:
-			return fmt.Errorf("read the store: %w; mend the folder's permissions or choose another with -out", err)
+	for _, p := range e.panels {
+		n := p.config.Reference.Count
+		p.blocks = make([][]results.Vector, (n+blockSize-1)/blockSize)
+		for b := range p.blocks {
+			var block sceneBlock
+			path := e.store.ReferenceBlock(p.sceneID, b)
+			_, err := results.ReadSealed(path, &block)
+			switch {
+			case err == nil && block.Block == b && len(block.Features) == blockSize:
+				p.blocks[b] = block.Features
+			case errors.Is(err, fs.ErrNotExist):
+			case err == nil:
+				e.damaged = append(e.damaged, fmt.Sprintf("%s: not the block it should be", path))
+			case errors.Is(err, results.ErrDamaged):
+				e.damaged = append(e.damaged, err.Error())
+			default:
+				return fmt.Errorf("read the store: %w; mend the folder's permissions or choose another with -out", err)
+			}
 		}
 	}
 	return nil
@@ -169,26 +252,34 @@ func (w *work) missing() []int {
 
 func (w *work) have() int { return w.count - len(w.missing()) }
 
-// evaluations is the cost of one image in network evaluations at the target
-// size, by which progress and estimates are weighed. Rendering and judging
-// count as a small share of one.
-func (p *plan) evaluations(w *work) float64 {
+// price is the cost of one image, by which progress and estimates are weighed:
+// network evaluations times pixels. Rendering and judging count as a small
+// share of an evaluation.
+func (e *experiment) price(cell ablation.Cell, s ablation.Settings) float64 {
 	const judging = 0.2
-	target := p.config.Settings().Size.Pixels()
-	scale := float64(w.settings.Size.Pixels()) / float64(target)
-	return (float64(w.cell.NFE) + judging) * scale
+	cost := (float64(cell.NFE) + judging) * float64(s.Size.Pixels())
+	if cell.BaseNFE > 0 {
+		cost += float64(cell.BaseNFE) * float64(s.SDEdit.Base(e.train, s.Size).Pixels())
+	}
+	return cost
 }
 
 // describe is a cell's settings for people who open its folder.
-func (p *plan) describe(w *work) results.Description {
+func (e *experiment) describe(w *work) results.Description {
 	s := w.settings
 	d := results.Description{ID: w.cell.ID, Settings: map[string]string{
-		"weights": p.id.Weights, "features": p.id.Features, "world": p.id.World, "kernels": p.id.Kernels, "protocol": p.id.Protocol,
+		"weights": e.id.Weights, "features": e.id.Features, "world": e.id.World, "kernels": e.id.Kernels, "protocol": e.id.Protocol,
 		"size": s.Size.String(), "steps": strconv.Itoa(s.Steps), "guidance_scale": fmt.Sprint(s.GuidanceScale),
 		"guidance_rescale": fmt.Sprint(s.GuidanceRescale), "eta": fmt.Sprint(s.Eta), "seed": strconv.FormatUint(s.Seed, 10), "sampler": s.Sampler,
 	}}
+	if s.SDEdit.Tau > 0 {
+		d.Settings["sdedit"] = fmt.Sprintf("skips %d steps, starts at %s px", s.SDEdit.Tau, s.SDEdit.Base(e.train, s.Size))
+	}
 	last := ""
 	for i, step := range w.cell.Plan {
+		if i < s.SDEdit.Tau {
+			continue
+		}
 		text := "main " + step.Main.Key()
 		if step.Damped != nil {
 			text += " | damped " + step.Damped.Key()

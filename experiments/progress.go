@@ -21,15 +21,15 @@ const plainEvery = 5 * time.Second
 const barUnits = 10000
 
 // progress shows how far a run is: bars on a terminal, a line now and then
-// elsewhere, nothing when quiet. Work is counted in network evaluations, so
-// that the time left holds for cells of unequal cost.
+// elsewhere, nothing when quiet. Work is counted by experiment.price, so that
+// the time left holds for cells of unequal cost and size.
 type progress struct {
 	w     io.Writer
 	quiet bool
 	outMu sync.Mutex // one line at a time on w
 
 	mu         sync.Mutex
-	total      float64 // evaluations to do in this run
+	total      float64 // to do in this run
 	done       float64
 	wantImages int
 	haveImages int
@@ -49,16 +49,18 @@ type progress struct {
 	stopped sync.WaitGroup
 }
 
-func newProgress(w io.Writer, quiet bool, p *plan) *progress {
+func newProgress(w io.Writer, quiet bool, e *experiment) *progress {
 	g := &progress{w: w, quiet: quiet, started: time.Now(), left: map[*work]int{}, cells: map[*work]*mpb.Bar{}, stop: make(chan struct{})}
-	for _, b := range p.blocks {
-		if b == nil {
-			g.total += p.evaluations(p.trueScenes) * blockSize
+	for _, p := range e.panels {
+		for _, b := range p.blocks {
+			if b == nil {
+				g.total += p.trueScenes.cost * blockSize
+			}
 		}
 	}
-	for _, k := range p.works {
+	for _, k := range e.works {
 		missing := len(k.missing())
-		g.total += p.evaluations(k) * float64(missing)
+		g.total += k.cost * float64(missing)
 		g.wantImages += k.count
 		g.haveImages += k.count - missing
 		g.left[k] = missing
@@ -99,10 +101,10 @@ func newProgress(w io.Writer, quiet bool, p *plan) *progress {
 	return g
 }
 
-// advance adds work done, in evaluations.
-func (g *progress) advance(evaluations float64) {
+// advance adds work done.
+func (g *progress) advance(cost float64) {
 	g.mu.Lock()
-	g.done += evaluations
+	g.done += cost
 	share := g.done / g.total
 	g.mu.Unlock()
 	if g.all != nil {
@@ -125,7 +127,7 @@ func (g *progress) images(k *work, n int) {
 	bar := g.cells[k]
 	if bar == nil {
 		bar = g.bars.AddBar(int64(k.count), mpb.BarRemoveOnComplete(),
-			mpb.PrependDecorators(decor.Name(k.cell.Label, decor.WCSyncSpaceR)),
+			mpb.PrependDecorators(decor.Name(k.title, decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(decor.CountersNoUnit("%d/%d")))
 		g.cells[k] = bar
 	}
@@ -137,7 +139,7 @@ func (g *progress) finished(k *work) {
 	g.mu.Lock()
 	g.haveCells++
 	g.mu.Unlock()
-	g.say("done: %s (%d images)", k.cell.Label, k.count)
+	g.say("done: %s (%d images)", k.title, k.count)
 }
 
 // say prints a line above the bars.

@@ -18,16 +18,17 @@ import (
 )
 
 // unit is the smallest piece of work: a few images of one cell, or (work nil)
-// one block of reference scenes.
+// one block of a panel's reference scenes.
 type unit struct {
 	work    *work
 	indices []int
+	panel   *plan
 	block   int
 }
 
-// run draws what a plan lacks.
+// run draws what an experiment lacks.
 type run struct {
-	plan     *plan
+	*experiment
 	batch    int
 	workers  int
 	threads  int
@@ -36,23 +37,26 @@ type run struct {
 	mu sync.Mutex // guards pending and err of every work
 }
 
-// units lists the missing work in the order of drawing: references first, then
-// cell by cell, so that an interrupted run has whole cells.
-func (p *plan) units(batch int) []unit {
+// units lists the missing work in the order of drawing: panel by panel,
+// references first, then cell by cell, so that an interrupted run has whole
+// cells.
+func (e *experiment) units(batch int) []unit {
 	var out []unit
-	for b, have := range p.blocks {
-		if have == nil {
-			out = append(out, unit{block: b})
+	for _, p := range e.panels {
+		for b, have := range p.blocks {
+			if have == nil {
+				out = append(out, unit{panel: p, block: b})
+			}
 		}
-	}
-	for _, w := range p.works {
-		missing := w.missing()
-		w.pending = 0
-		for len(missing) > 0 {
-			n := min(batch, len(missing))
-			out = append(out, unit{work: w, indices: missing[:n]})
-			missing = missing[n:]
-			w.pending++
+		for _, w := range p.works {
+			missing := w.missing()
+			w.pending = 0
+			for len(missing) > 0 {
+				n := min(batch, len(missing))
+				out = append(out, unit{work: w, indices: missing[:n]})
+				missing = missing[n:]
+				w.pending++
+			}
 		}
 	}
 	return out
@@ -62,7 +66,7 @@ func (p *plan) units(batch int) []unit {
 // cell only; the error returned is what stops everything: the context's, or
 // the store's, or a worker that cannot start.
 func (r *run) do(ctx context.Context) error {
-	units := r.plan.units(r.batch)
+	units := r.units(r.batch)
 	if err := r.prepare(); err != nil {
 		return err
 	}
@@ -75,7 +79,7 @@ func (r *run) do(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for range min(r.workers, len(units)) {
 		wg.Go(func() {
-			worker, err := r.plan.engine.NewWorker(r.threads)
+			worker, err := r.engine.NewWorker(r.threads)
 			if err != nil {
 				cancel(fmt.Errorf("start a worker: %w", err))
 				return
@@ -104,8 +108,14 @@ feed:
 // prepare sweeps what killed processes left, describes the cells and gives
 // those that are whole the marker that a kill may have kept from them.
 func (r *run) prepare() error {
-	folders := []string{r.plan.runDir, filepath.Dir(r.plan.store.ReferenceBlock(r.plan.sceneID, 0))}
-	for _, w := range r.plan.works {
+	folders := []string{r.runDir}
+	for _, p := range r.panels {
+		folders = append(folders, filepath.Dir(r.store.ReferenceBlock(p.sceneID, 0)))
+		if p.runDir != r.runDir {
+			folders = append(folders, p.runDir)
+		}
+	}
+	for _, w := range r.works {
 		folders = append(folders, w.dir.Path)
 	}
 	for _, folder := range folders {
@@ -113,8 +123,8 @@ func (r *run) prepare() error {
 			return err
 		}
 	}
-	for _, w := range r.plan.works {
-		if err := w.dir.Describe(r.plan.describe(w)); err != nil {
+	for _, w := range r.works {
+		if err := w.dir.Describe(r.describe(w)); err != nil {
 			return err
 		}
 		if w.pending == 0 {
@@ -138,7 +148,7 @@ func (r *run) one(ctx context.Context, worker Worker, u unit) (err error) {
 	if u.work != nil {
 		r.progress.images(u.work, 0) // shows the cell
 	}
-	done := 0.0 // progress made so far, in evaluations
+	done := 0.0 // progress made so far
 	total := r.cost(u)
 	err = func() (err error) {
 		defer func() {
@@ -147,7 +157,7 @@ func (r *run) one(ctx context.Context, worker Worker, u unit) (err error) {
 			}
 		}()
 		if u.work == nil {
-			return r.scenes(ctx, worker, u.block)
+			return r.scenes(ctx, worker, u.panel, u.block)
 		}
 		step := 0
 		return r.draw(ctx, worker, u, func() {
@@ -205,16 +215,26 @@ func (r *run) fail(w *work, err error) {
 	}
 	r.mu.Unlock()
 	if first {
-		r.progress.say("cell %s (%s) failed: %v", w.cell.ID[:8], w.cell.Label, err)
+		r.progress.say("cell %s (%s) failed: %v", w.cell.ID[:8], w.title, err)
 	}
 }
 
-// cost of a unit in network evaluations at the target size.
+// cost of a unit; see experiment.price.
 func (r *run) cost(u unit) float64 {
 	if u.work == nil {
-		return r.plan.evaluations(r.plan.trueScenes) * blockSize
+		return u.panel.trueScenes.cost * blockSize
 	}
-	return r.plan.evaluations(u.work) * float64(len(u.indices))
+	return u.work.cost * float64(len(u.indices))
+}
+
+// job is what the engine is asked for, less prompts and samples. The receipt is
+// written from it.
+func (w *work) job() Job {
+	s := w.settings
+	return Job{
+		Height: s.Size.H, Width: s.Size.W, Seed: s.Seed, Steps: s.Steps, GuidanceScale: s.GuidanceScale,
+		GuidanceRescale: s.GuidanceRescale, Eta: s.Eta, Sampler: s.Sampler, SDEdit: s.SDEdit, Plan: w.cell.Plan,
+	}
 }
 
 // draw makes, judges and stores the images of a unit.
@@ -222,10 +242,8 @@ func (r *run) draw(ctx context.Context, worker Worker, u unit, onStep func()) er
 	w := u.work
 	s := w.settings
 	started := time.Now()
-	job := Job{
-		Height: s.Size.H, Width: s.Size.W, Seed: s.Seed, Steps: s.Steps, GuidanceScale: s.GuidanceScale,
-		GuidanceRescale: s.GuidanceRescale, Eta: s.Eta, Sampler: s.Sampler, Plan: w.cell.Plan, OnStep: onStep,
-	}
+	job := w.job()
+	job.OnStep = onStep
 	for _, i := range u.indices {
 		job.Indices = append(job.Indices, uint64(i))
 		job.Prompts = append(job.Prompts, worker.Prompt(s.Seed, uint64(i)))
@@ -291,11 +309,11 @@ func (r *run) draw(ctx context.Context, worker Worker, u unit, onStep func()) er
 	return errors.Join(errs...)
 }
 
-// scenes computes one block of reference features: true scenes of the prompts
+// scenes computes one block of a panel's reference features: true scenes of the prompts
 // block*blockSize onwards, drawn a few at a time.
-func (r *run) scenes(ctx context.Context, worker Worker, block int) error {
+func (r *run) scenes(ctx context.Context, worker Worker, p *plan, block int) error {
 	const together = 20
-	s := r.plan.trueScenes.settings
+	s := p.trueScenes.settings
 	record := sceneBlock{Block: block}
 	started := time.Now()
 	for from := 0; from < blockSize; from += together {
@@ -320,10 +338,10 @@ func (r *run) scenes(ctx context.Context, worker Worker, block int) error {
 			record.Features = append(record.Features, f)
 		}
 	}
-	if err := results.WriteSealed(r.plan.store.ReferenceBlock(r.plan.sceneID, block), record, time.Since(started).Seconds()); err != nil {
+	if err := results.WriteSealed(r.store.ReferenceBlock(p.sceneID, block), record, time.Since(started).Seconds()); err != nil {
 		return err
 	}
-	r.plan.blocks[block] = record.Features
+	p.blocks[block] = record.Features
 	return nil
 }
 

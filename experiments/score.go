@@ -18,6 +18,9 @@ const (
 // fewer, some resample holds one picture only, which has no covariance.
 const minClusters = 10
 
+// minKID is the fewest samples that have an unbiased kernel distance.
+const minKID = 3
+
 // columns describes every metric, in the order of configs.Metrics.
 var columns = []results.Metric{
 	{Key: "right_share", Title: "right", Unit: "%", Percent: true, Digits: 1, HigherIsBetter: true,
@@ -251,7 +254,7 @@ func (s *scorer) distance(key string, f *metrics.Features, out *scored) error {
 		fid, kid = s.baseFID, s.baseKID
 	}
 	isFID := key == "fid_r" || key == "fid_b"
-	if isFID && fid == nil || !isFID && kid == nil {
+	if isFID && fid == nil || !isFID && (kid == nil || f.N() < minKID) {
 		return nil
 	}
 	if s.features == nil || s.features.N() != f.N() {
@@ -305,59 +308,80 @@ func (s *scorer) compare(cells []results.Cell, measured []*scored, keys []string
 			base = i
 		}
 	}
-	if base < 0 || s.means == nil {
+	if base < 0 {
 		return nil
 	}
+	var pairs []pair
+	for i := range cells {
+		if i != base && measured[i] != nil {
+			pairs = append(pairs, pair{base, i})
+		}
+	}
+	effects, err := s.differences(cells, measured, pairs, keys)
+	if err != nil {
+		return err
+	}
+	for i := range effects {
+		cells[pairs[i].to].Effects = effects[i]
+	}
+	return nil
+}
+
+// pair is two cells, of which the second is compared with the first.
+type pair struct{ from, to int }
+
+// differences are the pairs' paired differences in the metrics, corrected over
+// all of them by Holm's method; nil where nothing can be resampled. Metrics
+// without an interval in either cell are left out.
+func (s *scorer) differences(cells []results.Cell, measured []*scored, pairs []pair, keys []string) ([]map[string]results.Effect, error) {
+	if s.means == nil {
+		return nil, nil
+	}
 	type entry struct {
-		cell int
+		pair int
 		key  string
 	}
 	var entries []entry
 	var ps []float64
-	for i := range cells {
-		if i == base || measured[i] == nil {
-			continue
-		}
-		cells[i].Effects = map[string]results.Effect{}
+	out := make([]map[string]results.Effect, len(pairs))
+	for i, pr := range pairs {
+		out[i] = map[string]results.Effect{}
+		to, from := measured[pr.to], measured[pr.from]
 		for _, key := range keys {
-			var v results.Value
+			var e *metrics.Estimate
 			var p float64
-			if a, ok := measured[i].samples[key]; ok {
-				b := measured[base].samples[key]
-				e, err := s.means.MeanDifference(a, b)
-				if err != nil {
-					return fmt.Errorf("%s of %s: %w", key, cells[i].Label, err)
+			var err error
+			if a, ok := to.samples[key]; ok {
+				b := from.samples[key]
+				if e, err = s.means.MeanDifference(a, b); err == nil {
+					p, err = s.means.SignFlip(s.seed, a, b)
 				}
-				if p, err = s.means.SignFlip(s.seed, a, b); err != nil {
-					return fmt.Errorf("%s of %s: %w", key, cells[i].Label, err)
-				}
-				v = withInterval(e)
 			} else {
-				a, b := measured[i].estimates[key], measured[base].estimates[key]
+				a, b := to.estimates[key], from.estimates[key]
 				if a == nil || b == nil {
 					continue
 				}
-				e, err := a.Minus(b)
-				if err != nil {
-					return fmt.Errorf("%s of %s: %w", key, cells[i].Label, err)
+				if e, err = a.Minus(b); err == nil {
+					p = e.P()
 				}
-				p = e.P()
-				v = withInterval(e)
 			}
-			cells[i].Effects[key] = results.Effect{Value: v, P: p}
+			if err != nil {
+				return nil, fmt.Errorf("%s of %s: %w", key, cells[pr.to].Label, err)
+			}
+			out[i][key] = results.Effect{Value: withInterval(e), P: p}
 			entries = append(entries, entry{i, key})
 			ps = append(ps, p)
 		}
 	}
 	adjusted, err := metrics.Holm(ps)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for k, e := range entries {
-		effect := cells[e.cell].Effects[e.key]
+		effect := out[e.pair][e.key]
 		effect.P = adjusted[k]
 		effect.Significant = adjusted[k] < 0.05 && effect.HasInterval && (effect.Lo > 0 || effect.Hi < 0)
-		cells[e.cell].Effects[e.key] = effect
+		out[e.pair][e.key] = effect
 	}
-	return nil
+	return out, nil
 }

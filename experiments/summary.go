@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"scalecrafter/ablation"
+	"scalecrafter/configs"
 	"scalecrafter/reports/results"
 )
 
@@ -22,12 +23,13 @@ func (p *plan) summarise() (*results.Summary, []string, error) {
 	for _, key := range c.Report.Columns {
 		s.Columns = append(s.Columns, column(key))
 	}
-	for _, plot := range c.Report.Plots {
-		title := plot.Title
-		if title == "" {
-			title = column(plot.Metric).Title
+	if len(p.panels) > 1 {
+		s.Title = fmt.Sprintf("%s, %s px", c.Title, p.size)
+	}
+	for _, plot := range plots(c.Report.Plots) {
+		if len(p.panels) == 1 || plot.X != sizeAxis {
+			s.Plots = append(s.Plots, plot)
 		}
-		s.Plots = append(s.Plots, results.Plot{Name: plot.Name, Title: title, Metric: plot.Metric, X: plot.X, GroupBy: plot.GroupBy})
 	}
 	for i := range c.Report.PictureColumns {
 		s.PictureColumns = append(s.PictureColumns, i)
@@ -48,17 +50,22 @@ func (p *plan) summarise() (*results.Summary, []string, error) {
 	}
 	scorer := newScorer(c.Sample.Seed, s.Prompts, scenes, base)
 
-	// Plots may show metrics that the table does not.
+	// Plots, findings and comparisons may need metrics that the table lacks.
 	keys := append([]string(nil), c.Report.Columns...)
-	for _, plot := range c.Report.Plots {
-		if !contains(keys, plot.Metric) {
-			keys = append(keys, plot.Metric)
-			s.Columns = append(s.Columns, column(plot.Metric))
+	need := func(key string) {
+		if !contains(keys, key) {
+			keys = append(keys, key)
+			s.Columns = append(s.Columns, column(key))
 		}
 	}
-	if !contains(keys, "right_share") { // the findings are about it
-		keys = append(keys, "right_share")
-		s.Columns = append(s.Columns, column("right_share"))
+	for _, plot := range c.Report.Plots {
+		need(plot.Metric)
+	}
+	need("right_share")
+	if len(c.Report.Compares) > 0 || len(p.panels) > 1 {
+		for _, key := range mainMetrics {
+			need(key)
+		}
 	}
 
 	measured := make([]*scored, len(p.rows))
@@ -82,6 +89,9 @@ func (p *plan) summarise() (*results.Summary, []string, error) {
 	if err := scorer.compare(s.Cells, measured, keys); err != nil {
 		return nil, nil, err
 	}
+	if err := p.components(s, scorer, measured); err != nil {
+		return nil, nil, err
+	}
 	for i := range s.Cells {
 		if measured[i] == nil || s.Cells[i].Baseline {
 			continue
@@ -102,7 +112,7 @@ func (p *plan) summarise() (*results.Summary, []string, error) {
 			label.Label = fmt.Sprintf("base resolution, %s px", p.train)
 		}
 		cell := p.row(label, w)
-		cell.Kind, cell.N, cell.Baseline, cell.Axes, cell.Plan = kind, count, false, nil, nil
+		cell.Kind, cell.N, cell.Baseline, cell.Axes, cell.Plan, cell.Steps = kind, count, false, nil, nil, nil
 		if len(cell.Images) > count {
 			cell.Images = cell.Images[:count]
 		}
@@ -119,9 +129,60 @@ func (p *plan) summarise() (*results.Summary, []string, error) {
 	return s, scorer.warnings, nil
 }
 
+// sizeAxis is the axis of plots over the panels.
+const sizeAxis = "size"
+
+// mainMetrics are those by which components and sizes are compared.
+var mainMetrics = []string{"right_share", "excess_bodies", "excess_eyes", "fid_r", "kid_r"}
+
+// plots are the figures that a configuration asks for.
+func plots(list []configs.Plot) []results.Plot {
+	var out []results.Plot
+	for _, plot := range list {
+		title := plot.Title
+		if title == "" {
+			title = column(plot.Metric).Title
+		}
+		out = append(out, results.Plot{Name: plot.Name, Title: title, Metric: plot.Metric, X: plot.X, GroupBy: plot.GroupBy})
+	}
+	return out
+}
+
+// components measures what the configuration's [[report.compare]] ask for:
+// paired differences between two cells in the main metrics, corrected over the
+// table of comparisons. One whose methods do not run at this size, or failed,
+// is left out.
+func (p *plan) components(s *results.Summary, scorer *scorer, measured []*scored) error {
+	var pairs []pair
+	at := func(method string) int {
+		for i, row := range p.rows {
+			if row.Method.Name == method && measured[i] != nil {
+				return i
+			}
+		}
+		return -1
+	}
+	for _, c := range p.config.Report.Compares {
+		from, to := at(c.From), at(c.To)
+		if from < 0 || to < 0 {
+			continue
+		}
+		pairs = append(pairs, pair{from, to})
+		s.Comparisons = append(s.Comparisons, results.Comparison{Name: c.Name, From: s.Cells[from].ID, To: s.Cells[to].ID})
+	}
+	effects, err := scorer.differences(s.Cells, measured, pairs, mainMetrics)
+	if err != nil {
+		return err
+	}
+	for i := range effects {
+		s.Comparisons[i].Effects = effects[i]
+	}
+	return nil
+}
+
 // prompt is the prompt of a sample, from any record that has it.
 func (p *plan) prompt(i int) string {
-	for _, w := range p.works {
+	for _, w := range p.all() {
 		if i < len(w.samples) && w.finished[i] && w.settings.Seed == p.config.Sample.Seed {
 			return w.samples[i].Prompt
 		}
@@ -129,18 +190,29 @@ func (p *plan) prompt(i int) string {
 	return ""
 }
 
+// all lists the panel's works, those that it shares with others too, each once.
+func (p *plan) all() []*work {
+	out := []*work{p.trueScenes, p.base}
+	for _, w := range p.cells {
+		if w != p.base { // a panel of the training size
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
 // row is a cell's line in the summary, without its numbers.
 func (p *plan) row(cell ablation.Cell, w *work) results.Cell {
 	r := results.Cell{
 		ID: cell.ID, Label: cell.Label, Method: cell.Method.Name, Kind: string(cell.Method.Kind), Baseline: cell.Method.Baseline,
-		Status: "done", N: p.config.Sample.Count, NFE: float64(cell.NFE),
+		Status: "done", N: p.config.Sample.Count, NFE: float64(cell.NFE + cell.BaseNFE),
 		Metrics: map[string]results.Value{}, Effects: map[string]results.Effect{}, Axes: []results.Axis{}, Images: []string{}, Plan: []results.PlanRow{},
 	}
 	if w.err != nil {
 		r.Status, r.Error, r.N = "failed", w.err.Error(), 0
 		return r
 	}
-	for _, a := range cell.Method.Axes(p.config.Sample.Steps) {
+	for _, a := range cell.Method.Axes(p.config.Settings()) {
 		axis := results.Axis{Name: a.Name, Text: a.Text}
 		if a.IsNum {
 			n := a.Number
@@ -155,7 +227,7 @@ func (p *plan) row(cell ablation.Cell, w *work) results.Cell {
 	if w.count > 0 && len(w.samples) > 0 {
 		r.NFE = w.samples[0].NFE
 	}
-	r.Plan = planRows(p.engine.Architecture(), cell.Plan)
+	receipt(&r, p.engine.Architecture(), w.job())
 	return r
 }
 
@@ -165,7 +237,7 @@ func runImage(id string, i int) string { return fmt.Sprintf("images/%s/%05d.png"
 // linkImages puts the finished pictures into the run's folder, so that it can
 // be moved or sent as it is.
 func (p *plan) linkImages() error {
-	for _, w := range p.works {
+	for _, w := range p.all() {
 		for i, ok := range w.finished {
 			if !ok {
 				continue
@@ -176,38 +248,6 @@ func (p *plan) linkImages() error {
 		}
 	}
 	return nil
-}
-
-// planRows is what was executed, layer by step. An anisotropic factor shows as
-// its larger side. Cells that dilate nothing have no rows.
-func planRows(arch ablation.Architecture, plan []ablation.StepPlan) []results.PlanRow {
-	rows := []results.PlanRow{}
-	add := func(network string, of func(ablation.StepPlan) *ablation.LayerPlan) {
-		used := false
-		for _, step := range plan {
-			if l := of(step); l != nil && len(l.Dilation) > 0 {
-				used = true
-			}
-		}
-		if !used {
-			return
-		}
-		for _, conv := range arch.Convs {
-			row := results.PlanRow{Layer: conv.Path, Network: network, Factors: make([]float64, len(plan))}
-			for i, step := range plan {
-				row.Factors[i] = 1
-				if l := of(step); l != nil {
-					if f, ok := l.Dilation[conv.Path]; ok {
-						row.Factors[i] = math.Max(f.H, f.W)
-					}
-				}
-			}
-			rows = append(rows, row)
-		}
-	}
-	add("main", func(s ablation.StepPlan) *ablation.LayerPlan { return s.Main })
-	add("damped", func(s ablation.StepPlan) *ablation.LayerPlan { return s.Damped })
-	return rows
 }
 
 func contains(list []string, s string) bool {

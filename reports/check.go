@@ -116,13 +116,14 @@ func check(s *results.Summary) error {
 	for i := range s.Reference {
 		p.cell(cellName("reference row", i, &s.Reference[i]), &s.Reference[i])
 	}
+	p.comparisons(s, ids)
 	names := map[string]bool{}
 	for i, plot := range s.Plots {
 		where := fmt.Sprintf("plot %d (%s)", i, plot.Name)
 		if !plainName.MatchString(plot.Name) {
 			p.add("%s: name %q is no file name, want letters, digits, '-', '_' and '.'", where, plot.Name)
 		}
-		if names[plot.Name] || plot.Name == "pictures" || strings.HasPrefix(plot.Name, "plan-") {
+		if names[plot.Name] || plot.Name == "pictures" || strings.HasPrefix(plot.Name, "receipt_") {
 			p.add("%s: name %q is taken", where, plot.Name)
 		}
 		names[plot.Name] = true
@@ -158,19 +159,73 @@ func (p *problems) cell(where string, c *results.Cell) {
 			p.add("%s: image %q is not inside the run's folder", where, path)
 		}
 	}
-	for i, row := range c.Plan {
-		if len(row.Factors) == 0 || len(row.Factors) != len(c.Plan[0].Factors) {
-			p.add("%s: plan row %s has %d steps, the first row has %d", where, row.Layer, len(row.Factors), len(c.Plan[0].Factors))
+	p.receipt(where, c)
+}
+
+// receipt checks what a cell says it executed.
+func (p *problems) receipt(where string, c *results.Cell) {
+	for i := range c.Plan {
+		row := &c.Plan[i]
+		name := fmt.Sprintf("plan row %d (%s)", i, row.Layer)
+		steps := len(c.Plan[0].Factors)
+		switch {
+		case len(row.Factors) == 0 || len(row.Factors) != steps:
+			p.add("%s: plan row %s has %d steps, the first row has %d", where, row.Layer, len(row.Factors), steps)
+			continue
+		case row.Columns != nil && len(row.Columns) != steps || row.Kernels != nil && len(row.Kernels) != steps || len(row.Kernels) != len(row.Transforms):
+			p.add("%s: %s has %d steps, but %d column factors, %d kernels and %d transforms", where, name, steps, len(row.Columns), len(row.Kernels), len(row.Transforms))
 			continue
 		}
 		for step, f := range row.Factors {
-			if !p.finite(where, fmt.Sprintf("plan row %d (%s) step %d", i, row.Layer, step), f) {
+			w := row.Column(step)
+			if !p.finite(where, fmt.Sprintf("%s step %d", name, step), f) || !p.finite(where, fmt.Sprintf("%s step %d columns", name, step), w) {
 				break
 			}
-			if f <= 0 {
-				p.add("%s: plan row %d (%s) step %d has factor %g, want above 0", where, i, row.Layer, step, f)
+			if f < 0 || w < 0 || (f == 0) != (w == 0) {
+				p.add("%s: %s step %d has factor %g (columns %g), want above 0, or 0 for both where the network was not evaluated", where, name, step, f, w)
 				break
 			}
+			if side, _ := row.Kernel(step); (side == 0) != (f == 0) || side < 0 {
+				p.add("%s: %s step %d has a kernel of side %d at factor %g, want 0 where the network was not evaluated and only there", where, name, step, side, f)
+				break
+			}
+		}
+	}
+	if len(c.Plan) > 0 && len(c.Steps) > 0 && len(c.Steps) != len(c.Plan[0].Factors) {
+		p.add("%s: %d steps are recorded, but the plan has %d", where, len(c.Steps), len(c.Plan[0].Factors))
+	}
+	for i := range c.Steps {
+		s := &c.Steps[i]
+		for _, term := range []struct{ name, network string }{{"base", s.Base}, {"uncond", s.Uncond}, {"cond", s.Cond}} {
+			if term.network != "" && s.Of(term.network) == nil {
+				p.add("%s: step %d has its %s term from network %q, which was not evaluated", where, i, term.name, term.network)
+			}
+		}
+		for _, n := range []*results.NetworkRow{s.Main, s.Damped} {
+			if n == nil {
+				continue
+			}
+			p.finite(where, fmt.Sprintf("step %d attention ratio", i), n.AttentionRatio)
+			for _, v := range n.FreeU {
+				p.finite(where, fmt.Sprintf("step %d FreeU", i), v)
+			}
+		}
+	}
+}
+
+// comparisons checks that they compare cells of the summary.
+func (p *problems) comparisons(s *results.Summary, ids map[string]bool) {
+	for i, c := range s.Comparisons {
+		where := fmt.Sprintf("comparison %d %q", i, c.Name)
+		for _, id := range []string{c.From, c.To} {
+			if !ids[id] {
+				p.add("%s: no cell has id %q", where, id)
+			}
+		}
+		for _, key := range sortedKeys(c.Effects) {
+			e := c.Effects[key]
+			p.value(where, "effect "+key, e.Value)
+			p.finite(where, "effect "+key+".p", e.P)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"strconv"
+	"strings"
 
 	"scalecrafter/reports/results"
 )
@@ -96,6 +97,74 @@ func effectsCSV(v *view) []byte {
 			}
 			line := append([]string{r.cell.ID, r.label, col.Key}, csvValue(e.Value, true)...)
 			records = append(records, append(line, exact(e.P), strconv.FormatBool(e.Significant)))
+		}
+	}
+	return csvBytes(records)
+}
+
+// comparisonsCSV holds one line a comparison and metric.
+func comparisonsCSV(v *view) []byte {
+	records := [][]string{{"comparison", "from", "to", "metric", "difference", "lo", "hi", "n", "p", "significant"}}
+	for _, c := range v.s.Comparisons {
+		for _, col := range v.comparisons.columns {
+			e, ok := c.Effects[col.Key]
+			if !ok {
+				continue
+			}
+			line := append([]string{clean(c.Name), v.labelOf(c.From), v.labelOf(c.To), col.Key}, csvValue(e.Value, true)...)
+			records = append(records, append(line, exact(e.P), strconv.FormatBool(e.Significant)))
+		}
+	}
+	return csvBytes(records)
+}
+
+// receiptCSV holds one line a step, network and layer. A step that was not run
+// has one line with the networks' fields empty; a network that ran as trained
+// throughout has one line a step with the layer's fields empty.
+func receiptCSV(c *results.Cell) []byte {
+	records := [][]string{{"step", "network", "terms", "attention_ratio", "freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2",
+		"layer", "factor_rows", "factor_columns", "kernel", "transform"}}
+	h := newHeat(c)
+	for step := range h.steps {
+		ran := false
+		for _, n := range h.networks {
+			line := []string{strconv.Itoa(step), n.name, "", "", "", "", "", ""}
+			if step < len(h.records) {
+				s := &h.records[step]
+				of := s.Of(n.name)
+				if of == nil {
+					continue
+				}
+				for _, term := range []struct{ name, network string }{{"base", s.Base}, {"uncond", s.Uncond}, {"cond", s.Cond}} {
+					if term.network == n.name {
+						line[2] = strings.TrimSpace(line[2] + " " + term.name)
+					}
+				}
+				line[3] = exact(1)
+				if sharpened(of) {
+					line[3] = exact(of.AttentionRatio)
+				}
+				for i, v := range of.FreeU {
+					if i < 4 {
+						line[4+i] = exact(v)
+					}
+				}
+			}
+			for l, path := range h.layers {
+				k := n.rows[l][step]
+				if k.off() {
+					continue
+				}
+				ran = true
+				full := append(append([]string{}, line...), clean(path), exact(k.rows), exact(k.columns), strconv.Itoa(k.kernel), clean(k.transform))
+				if path == "" {
+					full = append(append([]string{}, line...), "", "", "", "", "")
+				}
+				records = append(records, full)
+			}
+		}
+		if !ran {
+			records = append(records, append([]string{strconv.Itoa(step)}, make([]string, 12)...))
 		}
 	}
 	return csvBytes(records)

@@ -25,6 +25,7 @@ type figure struct {
 	cell    string // label of the cell it belongs to, or ""
 	svg     []byte // standalone
 	png     []byte
+	width   vg.Length
 	inline  string // svg element for an HTML page, colours from CSS variables
 }
 
@@ -153,7 +154,7 @@ func (f *figure) render(w, h vg.Length, paint func(draw.Canvas)) error {
 	if err != nil {
 		return fmt.Errorf("reports: figure %s: %w", f.name, err)
 	}
-	f.inline = inline
+	f.inline, f.width = inline, w
 
 	p := vgimg.NewWith(vgimg.UseWH(w, h), vgimg.UseDPI(pngDPI), vgimg.UseBackgroundColor(paper))
 	paint(draw.New(p))

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
+	"math"
 	"strings"
 
 	"scalecrafter/reports/results"
@@ -18,6 +19,9 @@ var (
 
 	pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 		"minus": func(s string) string { return strings.ReplaceAll(s, "-", "−") },
+		"differences": func(t *pageEffects, id, name, head, note string) differences {
+			return differences{Table: t, ID: id, Name: name, Head: head, Note: note}
+		},
 	}).Parse(pageSource))
 )
 
@@ -38,8 +42,8 @@ type pageData struct {
 	Notes      map[string]string
 	Failed     []pageFailure
 	Plots      []pageFigure
-	Plans      []pageFigure
-	PlainCells []string
+	Compared   *pageEffects
+	Receipts   []pageReceipt
 	Prompts    []string
 	Pictures   []pagePictures
 	Terms      [][2]string
@@ -52,13 +56,22 @@ type pageSection struct{ ID, Name string }
 
 type pageFailure struct{ Label, Reason string }
 
+// pageReceipt is what one cell executed: a line and, where anything differs
+// from the network as trained, a drawing and the file of its data.
+type pageReceipt struct {
+	Label, Line string
+	SVG         template.HTML
+	Width       float64 // rem, at which all receipts have one scale
+	Data        string
+}
+
 type pageFigure struct {
 	SVG     template.HTML
 	Caption string
 }
 
 type pageRow struct {
-	Label              string
+	Label, Detail      string
 	N, NFE, Seconds    string
 	Reference          bool
 	LastReference      bool
@@ -83,6 +96,12 @@ type pageGlance struct {
 	Rows    []pagePictures
 }
 
+// differences is a table of differences with its words.
+type differences struct {
+	Table                *pageEffects
+	ID, Name, Head, Note string
+}
+
 type pageEffects struct {
 	Columns []column
 	Rows    []pageRow
@@ -98,6 +117,7 @@ type pagePictures struct {
 
 type pageTile struct {
 	URI     template.URL
+	Width   float64 // rem, where it is not square; else 0
 	Alt     string
 	Problem string
 }
@@ -126,14 +146,14 @@ func (c column) Measure() string { u, _ := unit(c.Metric); return u }
 func (c column) Points() string  { _, u := unit(c.Metric); return u }
 
 // htmlPage renders the self-contained page.
-func htmlPage(v *view, plots, plans []figure, g *pictures) ([]byte, error) {
+func htmlPage(v *view, plots, receipts []figure, g *pictures) ([]byte, error) {
 	d := pageData{
 		Style:      template.CSS(pageStyle),
 		Title:      v.title,
 		Question:   v.question,
 		Facts:      v.facts,
 		Columns:    v.columns,
-		Notes:      map[string]string{"values": noteValues, "best": noteBest, "effects": noteEffect},
+		Notes:      map[string]string{"values": noteValues, "best": noteBest, "effects": noteEffect, "compare": noteCompare},
 		Prompts:    g.prompts,
 		Terms:      v.definitions(),
 		Provenance: v.provenance(),
@@ -146,57 +166,41 @@ func htmlPage(v *view, plots, plans []figure, g *pictures) ([]byte, error) {
 		d.Lead, d.More = v.answer[0], v.answer[1:]
 	}
 	for i, r := range v.rows {
-		row := pageRow{
-			Label: r.label, N: r.n, NFE: r.nfe, Seconds: r.seconds,
-			Reference: r.reference, Baseline: !r.reference && r.cell.Baseline,
-			LastReference: r.reference && i+1 < len(v.rows) && !v.rows[i+1].reference,
-			Failed:        r.failed, Reason: r.reason, Span: max(len(v.columns), 1),
-		}
-		for _, e := range r.entries {
-			row.Entries = append(row.Entries, pageEntry{Mean: e.mean, Interval: e.interval, Best: e.best, Measured: e.measured})
-		}
+		row := newPageRow(r, len(v.columns))
+		row.LastReference = r.reference && i+1 < len(v.rows) && !v.rows[i+1].reference
 		d.Rows = append(d.Rows, row)
 	}
 	for _, r := range v.failed {
 		d.Failed = append(d.Failed, pageFailure{r.label, r.reason})
 	}
-	if v.effects != nil {
-		t := &pageEffects{Columns: v.effects.columns}
-		for _, r := range v.effects.rows {
-			row := pageRow{Label: r.label}
-			for _, e := range r.entries {
-				row.Entries = append(row.Entries, pageEntry{Mean: e.mean, Interval: e.interval, Mark: e.mark, Measured: e.measured})
-			}
-			t.Rows = append(t.Rows, row)
-		}
-		d.Effects = t
-	}
+	d.Effects, d.Compared = pageTable(v.effects), pageTable(v.comparisons)
 	for _, f := range plots {
 		d.Plots = append(d.Plots, pageFigure{template.HTML(f.inline), f.caption})
 	}
-	for _, f := range plans {
-		d.Plans = append(d.Plans, pageFigure{SVG: template.HTML(f.inline)})
+	drawn := map[string]figure{}
+	for _, f := range receipts {
+		drawn[f.name] = f
 	}
-	for _, r := range v.rows {
-		if !r.reference && !r.failed && planIsPlain(r.cell) {
-			d.PlainCells = append(d.PlainCells, r.label)
+	for i := range v.rows {
+		r := &v.rows[i]
+		if r.reference || r.failed {
+			continue
 		}
+		receipt := pageReceipt{Label: r.tag(), Line: receiptLine(v.s, r.cell)}
+		if f, ok := drawn[r.receiptName(i)]; ok {
+			receipt.SVG, receipt.Width, receipt.Data = template.HTML(f.inline), math.Round(float64(f.width))/11, "tables/"+f.name+".csv"
+		}
+		d.Receipts = append(d.Receipts, receipt)
 	}
 	shown := map[*results.Cell]pagePictures{}
 	for _, r := range g.rows {
-		row := pagePictures{Label: r.label, Reference: r.reference, Message: r.message}
-		for i, p := range r.pictures {
-			tile := pageTile{Problem: p.problem, Alt: fmt.Sprintf("%s: %s", r.label, g.prompts[i])}
-			if p.img != nil {
-				uri, err := p.dataURI()
-				if err != nil {
-					return nil, err
-				}
-				tile.URI = template.URL(uri)
-			}
-			row.Tiles = append(row.Tiles, tile)
+		row, err := r.page(g.prompts, maxEmbedded)
+		if err != nil {
+			return nil, err
 		}
-		d.Pictures = append(d.Pictures, row)
+		if !r.hidden {
+			d.Pictures = append(d.Pictures, row)
+		}
 		shown[r.cell] = row
 	}
 	d.Glance = glance(v, shown, g.prompts)
@@ -206,6 +210,56 @@ func htmlPage(v *view, plots, plans []figure, g *pictures) ([]byte, error) {
 		return nil, fmt.Errorf("reports: page: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// newPageRow is a line of the result table with this many metrics.
+func newPageRow(r row, columns int) pageRow {
+	out := pageRow{
+		Label: r.label, N: r.n, NFE: r.nfe, Seconds: r.seconds,
+		Reference: r.reference, Baseline: !r.reference && r.cell.Baseline,
+		Failed: r.failed, Reason: r.reason, Span: max(columns, 1),
+	}
+	for _, e := range r.entries {
+		out.Entries = append(out.Entries, pageEntry{Mean: e.mean, Interval: e.interval, Best: e.best, Mark: e.mark, Measured: e.measured})
+	}
+	return out
+}
+
+// page is the row with its pictures embedded, none larger than side px.
+func (r pictureRow) page(prompts []string, side int) (pagePictures, error) {
+	out := pagePictures{Label: r.label, Reference: r.reference, Message: r.message}
+	for i, p := range r.pictures {
+		tile := pageTile{Problem: p.problem, Alt: fmt.Sprintf("%s: %s", r.label, prompts[i])}
+		if p.img != nil {
+			uri, err := p.dataURI(side)
+			if err != nil {
+				return out, err
+			}
+			tile.URI = template.URL(uri)
+			// Pictures of one area, whatever their shape.
+			if b := p.img.Bounds(); b.Dx() != b.Dy() {
+				tile.Width = 7 * math.Sqrt(float64(b.Dx())/float64(b.Dy()))
+			}
+		}
+		out.Tiles = append(out.Tiles, tile)
+	}
+	return out, nil
+}
+
+// pageTable is a table of differences; nil where there is none.
+func pageTable(t *effectTable) *pageEffects {
+	if t == nil {
+		return nil
+	}
+	out := &pageEffects{Columns: t.columns}
+	for _, r := range t.rows {
+		row := pageRow{Label: r.label, Detail: r.detail}
+		for _, e := range r.entries {
+			row.Entries = append(row.Entries, pageEntry{Mean: e.mean, Interval: e.interval, Mark: e.mark, Measured: e.measured})
+		}
+		out.Rows = append(out.Rows, row)
+	}
+	return out
 }
 
 // glance picks the two rows that show the answer. It returns nil where no
@@ -247,10 +301,11 @@ func sections(d pageData) []pageSection {
 			s = append(s, pageSection{id, name})
 		}
 	}
+	add(d.Compared != nil, "components", "Components")
 	add(d.Effects != nil, "effects", "Effects")
 	add(len(d.Plots) > 0, "plots", "Plots")
 	add(len(d.Prompts) > 0, "pictures", "Pictures")
-	add(len(d.Plans) > 0, "plans", "What was executed")
+	add(len(d.Receipts) > 0, "receipts", "What was executed")
 	add(true, "terms", "Terms")
 	add(len(d.Provenance) > 0 || d.TOML != "", "provenance", "Provenance")
 	return s

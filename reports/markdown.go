@@ -18,7 +18,7 @@ var markdownSpecial = strings.NewReplacer(
 func escapeMarkdown(s string) string { return markdownSpecial.Replace(s) }
 
 // markdown renders the report as one Markdown file beside the figures.
-func markdown(v *view, plots, plans []figure, grid bool) ([]byte, error) {
+func markdown(v *view, plots, receipts []figure, grid bool) ([]byte, error) {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("# %s\n\n", escapeMarkdown(v.title))
@@ -43,6 +43,14 @@ func markdown(v *view, plots, plans []figure, grid bool) ([]byte, error) {
 		return nil, err
 	}
 	p("\n%s Bold %s\n", noteValues, noteBest)
+	if v.comparisons != nil {
+		p("\n## What each component adds\n\n")
+		head, rows := comparisonLines(v)
+		if err := markdownTable(&b, head, rows); err != nil {
+			return nil, err
+		}
+		p("\n%s\n", noteCompare)
+	}
 	if v.effects != nil {
 		p("\n## Against the baseline%s\n\n", escapeMarkdown(baselineName(v)))
 		head, rows := effectLines(v)
@@ -66,12 +74,7 @@ func markdown(v *view, plots, plans []figure, grid bool) ([]byte, error) {
 	if grid {
 		p("\n## Pictures\n\nRows are cells, columns are prompts; a column shares its noise.\n\n![Picture grid](figures/pictures.png)\n")
 	}
-	if len(plans) > 0 {
-		p("\n## What was executed\n")
-		for _, f := range plans {
-			p("\n![%s](figures/%s.png)\n", escapeMarkdown(f.alt), f.name)
-		}
-	}
+	markdownReceipts(p, v, receipts)
 	p("\n## Columns\n\n")
 	for _, d := range v.definitions() {
 		p("- **%s**: %s\n", escapeMarkdown(d[0]), escapeMarkdown(d[1]))
@@ -87,6 +90,29 @@ func markdown(v *view, plots, plans []figure, grid bool) ([]byte, error) {
 		p("\n## Resolved configuration\n\n%stoml\n%s\n%s\n", fence, strings.TrimRight(v.s.ResolvedTOML, "\n"), fence)
 	}
 	return b.Bytes(), nil
+}
+
+// markdownReceipts lists what every cell executed, the drawings folded.
+func markdownReceipts(p func(string, ...any), v *view, receipts []figure) {
+	drawn := map[string]figure{}
+	for _, f := range receipts {
+		drawn[f.name] = f
+	}
+	first := true
+	for i := range v.rows {
+		r := &v.rows[i]
+		if r.reference || r.failed {
+			continue
+		}
+		if first {
+			p("\n## What was executed\n")
+			first = false
+		}
+		p("\n- **%s**: %s\n", escapeMarkdown(r.tag()), escapeMarkdown(receiptLine(v.s, r.cell)))
+		if f, ok := drawn[r.receiptName(i)]; ok {
+			p("\n  <details><summary>layers and steps</summary>\n\n  ![%s](figures/%s.png)\n\n  As data: [tables/%s.csv](tables/%s.csv)\n\n  </details>\n", escapeMarkdown(f.alt), f.name, f.name, f.name)
+		}
+	}
 }
 
 // codeSpan writes s between more backticks than it holds in a row.

@@ -45,6 +45,10 @@ func fillBox(c *draw.Canvas, col color.Color, x0, y0, x1, y1 vg.Length) {
 type drawnSeries struct {
 	series
 	index int
+	// On an axis of names, where series share few places, every point has its
+	// interval as a bar and stands aside from the others' by aside.
+	named bool
+	aside vg.Length
 }
 
 func (s drawnSeries) color() color.NRGBA      { return palette[s.index%len(palette)] }
@@ -56,11 +60,21 @@ func (s drawnSeries) Plot(c draw.Canvas, p *plot.Plot) {
 	col := s.color()
 	var line, upper, lower []vg.Point
 	for _, q := range s.points {
-		line = append(line, vg.Point{X: x(q.x), Y: y(q.y)})
-		upper = append(upper, vg.Point{X: x(q.x), Y: y(q.hi)})
-		lower = append(lower, vg.Point{X: x(q.x), Y: y(q.lo)})
+		at := x(q.x) + s.aside
+		line = append(line, vg.Point{X: at, Y: y(q.y)})
+		upper = append(upper, vg.Point{X: at, Y: y(q.hi)})
+		lower = append(lower, vg.Point{X: at, Y: y(q.lo)})
 	}
-	if len(line) > 1 {
+	if s.named {
+		for i, q := range s.points {
+			if q.interval {
+				errorBar(&c, fade(col, 0.75), lower[i], upper[i])
+			}
+		}
+		if len(line) > 1 {
+			c.StrokeLines(draw.LineStyle{Color: fade(col, 0.55), Width: 1.2, Dashes: s.dash()}, line)
+		}
+	} else if len(line) > 1 {
 		band := append([]vg.Point{}, upper...)
 		for i := len(lower) - 1; i >= 0; i-- {
 			band = append(band, lower[i])

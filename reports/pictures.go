@@ -45,6 +45,7 @@ type pictureRow struct {
 	label     string
 	reference bool
 	message   string // instead of pictures
+	hidden    bool   // not in the grid, only at hand
 	pictures  []picture
 }
 
@@ -55,19 +56,36 @@ type pictures struct {
 	tile    int // px, side of the largest picture as drawn in the grid
 }
 
-// loadPictures reads the first pictures of every row that has any. A file
-// that is missing or broken becomes a placeholder, never an error: the
-// numbers are worth a report without it.
+// loadPictures reads the pictures of every row that has any: of the samples that
+// the summary names, or of the first. Cells that it does not want shown are
+// hidden. A file that is missing or broken becomes a placeholder, never an
+// error: the numbers are worth a report without it.
 func loadPictures(v *view, runDir string) *pictures {
-	columns := 0
+	most := 0
 	for _, r := range v.rows {
-		columns = max(columns, min(len(r.cell.Images), maxPictures))
+		most = max(most, len(r.cell.Images))
+	}
+	var columns []int
+	if len(v.s.PictureColumns) > 0 {
+		for _, i := range v.s.PictureColumns {
+			if i >= 0 && i < most {
+				columns = append(columns, i)
+			}
+		}
+	} else {
+		for i := range min(most, maxPictures) {
+			columns = append(columns, i)
+		}
+	}
+	wanted := map[string]bool{}
+	for _, id := range v.s.PictureRows {
+		wanted[id] = true
 	}
 	g := &pictures{tile: minTile}
-	if columns == 0 {
+	if len(columns) == 0 {
 		return g
 	}
-	for i := range columns {
+	for _, i := range columns {
 		prompt := fmt.Sprintf("sample %d", i)
 		if i < len(v.s.Prompts) {
 			if p := clean(v.s.Prompts[i]); p != "" {
@@ -79,7 +97,7 @@ func loadPictures(v *view, runDir string) *pictures {
 		g.prompts = append(g.prompts, prompt)
 	}
 	for _, r := range v.rows {
-		row := pictureRow{cell: r.cell, label: r.tag(), reference: r.reference}
+		row := pictureRow{cell: r.cell, label: r.tag(), reference: r.reference, hidden: !r.reference && len(wanted) > 0 && !wanted[r.cell.ID]}
 		switch {
 		case r.failed:
 			row.message = "failed: " + r.reason
@@ -89,7 +107,7 @@ func loadPictures(v *view, runDir string) *pictures {
 			row.message = "no pictures were kept"
 		}
 		if row.message == "" {
-			for i := range columns {
+			for _, i := range columns {
 				if i >= len(r.cell.Images) {
 					row.pictures = append(row.pictures, picture{problem: "not drawn"})
 					continue
@@ -105,6 +123,17 @@ func loadPictures(v *view, runDir string) *pictures {
 		g.rows = append(g.rows, row)
 	}
 	return g
+}
+
+// shown are the grid's rows.
+func (g *pictures) shown() []pictureRow {
+	var out []pictureRow
+	for _, r := range g.rows {
+		if !r.hidden {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // readPicture reads a PNG file in the run's folder.
@@ -171,13 +200,13 @@ func resized(img image.Image, side int) image.Image {
 }
 
 // dataURI is the picture for the page: the file itself, or a reduced copy of
-// a large one.
-func (p picture) dataURI() (string, error) {
+// one that is larger than side px.
+func (p picture) dataURI(side int) (string, error) {
 	raw := p.raw
 	b := p.img.Bounds()
-	if max(b.Dx(), b.Dy()) > maxEmbedded {
+	if max(b.Dx(), b.Dy()) > side {
 		var buf bytes.Buffer
-		if err := png.Encode(&buf, resized(p.img, maxEmbedded)); err != nil {
+		if err := png.Encode(&buf, resized(p.img, side)); err != nil {
 			return "", fmt.Errorf("reports: reduce picture: %w", err)
 		}
 		raw = buf.Bytes()
@@ -256,10 +285,11 @@ func (g *pictures) png() ([]byte, error) {
 		captions[i] = text.lines(p, g.tile, 4)
 		head = max(head, len(captions[i]))
 	}
+	rows := g.shown()
 	width := gridGap + gridLabel + len(g.prompts)*(g.tile+gridGap)
 	height := gridGap + head*gridLine + gridGap
-	for i, r := range g.rows {
-		if i > 0 && g.rows[i-1].reference && !r.reference {
+	for i, r := range rows {
+		if i > 0 && rows[i-1].reference && !r.reference {
 			height += 2 * gridGap
 		}
 		height += r.height(g.tile) + gridGap
@@ -270,8 +300,8 @@ func (g *pictures) png() ([]byte, error) {
 		text.draw(out, muted, gridGap+gridLabel+i*(g.tile+gridGap), gridGap+(head-len(c))*gridLine, c)
 	}
 	y := 2*gridGap + head*gridLine
-	for i, r := range g.rows {
-		if i > 0 && g.rows[i-1].reference && !r.reference {
+	for i, r := range rows {
+		if i > 0 && rows[i-1].reference && !r.reference {
 			rule := image.Rect(gridGap, y, width-gridGap, y+1)
 			draw.Draw(out, rule, image.NewUniform(gridline), image.Point{}, draw.Src)
 			y += 2 * gridGap

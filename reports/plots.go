@@ -235,6 +235,9 @@ func drawLines(v *view, spec results.Plot, col column, f *figure) error {
 		ylo, yhi = math.Min(ylo, math.Min(q.lo, q.y)), math.Max(yhi, math.Max(q.hi, q.y))
 	}
 	pad := 0.04 * (xhi - xlo)
+	if !numeric {
+		pad = 0.3
+	}
 	if pad == 0 {
 		pad = 1
 	}
@@ -245,6 +248,9 @@ func drawLines(v *view, spec results.Plot, col column, f *figure) error {
 	grid.Horizontal.Color = gridline
 	grid.Horizontal.Width = 0.6
 	p.Add(grid)
+	// Beside each other, but never as far as the next name.
+	room := 0.7 * (plotWidth - 60) / vg.Length(xhi-xlo+2*pad)
+	apart := min(7, room/vg.Length(max(len(groups), 1)))
 	var legend []legendEntry
 	if hasBase {
 		p.Add(baseLine{base, false})
@@ -252,11 +258,14 @@ func drawLines(v *view, spec results.Plot, col column, f *figure) error {
 	}
 	for i, g := range groups {
 		s := drawnSeries{series: g, index: i}
+		if !numeric {
+			s.named, s.aside = true, apart*(vg.Length(i)-vg.Length(len(groups)-1)/2)
+		}
 		p.Add(s)
 		legend = append(legend, legendEntry{text: g.name, color: s.color(), glyph: s.glyph(), dash: s.dash(), line: true})
 	}
 
-	f.caption = lineCaption(hasBase, off, unmeasured, v.failed)
+	f.caption = lineCaption(numeric, hasBase, off, unmeasured, v.failed)
 	f.alt = altText(f.title, subtitle(col), groups, base, hasBase, col.Digits)
 	rows := legendRows(legend, plotWidth-2*plotMargin)
 	height := lineHeight + legendRow*vg.Length(len(rows)-1)
@@ -374,10 +383,10 @@ func doublesBack(all []series) bool {
 	return false
 }
 
-// sameSetting reports whether two axes are one setting in two units: the
-// dilated steps, counted and as a share of all.
+// sameSetting reports whether two axes are one setting in two units: steps,
+// counted and as a share of all.
 func sameSetting(a, b string) bool {
-	return a == "tau" && b == "tau_share" || a == "tau_share" && b == "tau"
+	return a != b && strings.TrimSuffix(a, "_share") == strings.TrimSuffix(b, "_share")
 }
 
 // varyingAxes names the axes, other than x and the group's, on which the
@@ -421,11 +430,15 @@ func axisTexts(c *results.Cell, names []string) string {
 }
 
 // lineCaption says what the marks mean and what the plot leaves out.
-func lineCaption(hasBase bool, off, unmeasured []string, failed []row) string {
-	t := "Bands are 95% intervals."
-	if hasBase {
-		t = "Bands are 95% intervals; dashed: the baseline with its own."
+func lineCaption(numeric, hasBase bool, off, unmeasured []string, failed []row) string {
+	t := "Bands are 95% intervals"
+	if !numeric {
+		t = "Bars are 95% intervals; points of one place stand side by side"
 	}
+	if hasBase {
+		t += "; dashed: the baseline with its own"
+	}
+	t += "."
 	if len(off) > 0 {
 		t += " Not on this axis: " + strings.Join(off, "; ") + "."
 	}

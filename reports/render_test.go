@@ -2,8 +2,8 @@ package reports
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/xml"
-	"fmt"
 	"image"
 	"image/color"
 	"image/png"
@@ -25,6 +25,7 @@ func short(t testing.TB) *results.Summary {
 	s := sample(t, "")
 	last := len(s.Cells) - 1
 	s.Cells = []results.Cell{s.Cells[0], s.Cells[3], s.Cells[7], s.Cells[last-2], s.Cells[last]}
+	s.Comparisons[0].To, s.Comparisons[1].From = s.Cells[1].ID, s.Cells[1].ID
 	return s
 }
 
@@ -176,7 +177,7 @@ func TestPage(t *testing.T) {
 	page := string(find(t, files, "report.html"))
 	checkPage(t, page)
 	for _, want := range []string{"Yes: re-dilation", "1 cell failed", "lower the factor", "file is missing", "not drawn", "data:image/png;base64,",
-		"prefers-color-scheme: dark", "configs/ablate_dilation.toml", "critter-net reads", "any step: direct sampling.</p>"} {
+		"prefers-color-scheme: dark", "configs/ablate_dilation.toml", "critter-net reads", "as trained at every step", "tables/receipt_03-img-src-x-onerror-alert-1.csv", "Noise-damped guidance"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -192,7 +193,7 @@ func TestShapes(t *testing.T) {
 		edit func(s *results.Summary)
 		want string // in the page
 	}{
-		{"one cell", func(s *results.Summary) { s.Cells, s.Reference = s.Cells[:1], nil }, "No cell has both this metric and the axis"},
+		{"one cell", func(s *results.Summary) { s.Cells, s.Reference, s.Comparisons = s.Cells[:1], nil, nil }, "No cell has both this metric and the axis"},
 		{"all failed", func(s *results.Summary) {
 			s.Reference = nil
 			for i := range s.Cells {
@@ -200,7 +201,7 @@ func TestShapes(t *testing.T) {
 			}
 		}, "5 cells failed"},
 		{"no columns", func(s *results.Summary) { s.Columns, s.Plots = nil, nil }, "direct sampling"},
-		{"no baseline", func(s *results.Summary) { s.Cells = s.Cells[1:] }, "Against the baseline"},
+		{"no baseline", func(s *results.Summary) { s.Cells, s.Comparisons = s.Cells[1:], nil }, "Against the baseline"},
 		{"no findings", func(s *results.Summary) { s.Findings = nil }, "No finding was computed"},
 		{"bare", func(s *results.Summary) {
 			*s = results.Summary{Version: s.Version, Cells: []results.Cell{{Status: "done"}}}
@@ -501,44 +502,98 @@ func TestLegendFits(t *testing.T) {
 	})
 }
 
-// Joining rows loses no layer and no factor.
-func TestPlanBlocks(t *testing.T) {
-	rows := samplePlan(10, 4, 2, false)
-	rows[2].Factors = append([]float64{}, rows[2].Factors...)
-	rows[2].Factors[9] = 3
-	for _, r := range samplePlan(10, 4, 2, true) {
-		r.Network = "damped"
-		rows = append(rows, r)
+// A receipt's drawing has every layer of both networks once, in the order of
+// execution, and tells apart what ran as trained and what did not run.
+func TestHeat(t *testing.T) {
+	c := sample(t, "").Cells[10]
+	h := newHeat(&c)
+	if len(h.networks) != 2 || h.steps != 30 || len(h.layers) != len(samplePlan(1, 0, 2, false)) {
+		t.Fatalf("%d networks, %d steps, %d layers", len(h.networks), h.steps, len(h.layers))
 	}
-	layers := 0
-	count := regexp.MustCompile(`, (\d+) layers$`)
-	for _, b := range planBlocks(rows) {
-		n := 1
-		if m := count.FindStringSubmatch(b.label); m != nil {
-			n, _ = strconv.Atoi(m[1])
-		}
-		for _, r := range rows[layers : layers+n] {
-			if fmt.Sprint(r.Factors) != fmt.Sprint(b.factors) || r.Network != b.network {
-				t.Errorf("%s (%s) stands for %s (%s) with other factors", b.label, b.network, r.Layer, r.Network)
+	for i := range c.Plan {
+		r := &c.Plan[i]
+		n := h.networks[i/len(h.layers)]
+		for step, k := range n.rows[i%len(h.layers)] {
+			side, transform := r.Kernel(step)
+			if n.name != r.Network || h.layers[i%len(h.layers)] != r.Layer || k.rows != r.Factors[step] || k.columns != r.Column(step) || k.kernel != side || k.transform != transform {
+				t.Fatalf("%s %s step %d: drawn as %+v", r.Network, r.Layer, step, k)
 			}
 		}
-		layers += n
 	}
-	if layers != len(rows) {
-		t.Errorf("the blocks hold %d layers, want %d", layers, len(rows))
+	for _, want := range []string{
+		"D: 24 of 24 layers at ×2, ×1 in steps 0–23, 4 of them with a dispersed kernel (5×5, R20to1_new) in steps 0–17",
+		"V, which gave the base term in steps 0–23: 17 of 24 layers at 2×1 (rows × columns)",
+		"attention sharpened for ×4 pixels at every step",
+	} {
+		if line := receiptLine(sample(t, ""), &c); !strings.Contains(line, want) {
+			t.Errorf("the line lacks %q:\n%s", want, line)
+		}
+	}
+	// Without rows both networks stand as one row each.
+	c.Plan = nil
+	if h := newHeat(&c); len(h.layers) != 1 || !h.networks[0].rows[0][29].trained() || !h.networks[1].rows[0][0].trained() || !h.networks[1].rows[0][29].off() {
+		t.Errorf("a cell without rows is drawn as %+v", h)
+	}
+	// A file of the first schema's early days has factors only.
+	old := results.Cell{Plan: []results.PlanRow{{Layer: "mid_block.resnets.0.conv1", Network: "main", Factors: []float64{2, 1}}}}
+	if h := newHeat(&old); h.steps != 2 || h.networks[0].rows[0][0] != (heatCell{rows: 2, columns: 2, kernel: 3}) {
+		t.Errorf("an old receipt is drawn as %+v", h)
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		factors := rapid.SliceOfN(rapid.SampledFrom([]float64{1, 2, 2.5}), 1, 20).Draw(t, "factors")
 		var back []float64
 		for _, s := range spans(factors) {
 			for range s.to - s.from {
-				back = append(back, s.factor)
+				back = append(back, s.value)
 			}
 		}
 		if !equal(back, factors) {
 			t.Fatalf("spans of %v give %v", factors, back)
 		}
 	})
+}
+
+// The data file has one line a step, network and layer that ran.
+func TestReceiptCSV(t *testing.T) {
+	c := sample(t, "").Cells[10]
+	c.Steps[0] = results.StepRow{} // skipped
+	for i := range c.Plan {
+		r := &c.Plan[i]
+		r.Factors[0] = 0
+		if r.Columns != nil {
+			r.Columns[0] = 0
+		}
+		if r.Kernels != nil {
+			r.Kernels[0], r.Transforms[0] = 0, ""
+		}
+	}
+	p := &problems{}
+	if p.cell("the sample", &c); p.err() != nil {
+		t.Fatal(p.err())
+	}
+	lines, err := csv.NewReader(bytes.NewReader(receiptCSV(&c))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers := len(newHeat(&c).layers)
+	if want := 1 + 1 + 29*layers + 23*layers; len(lines) != want {
+		t.Fatalf("%d lines, want %d", len(lines), want)
+	}
+	if got := strings.Join(lines[1], ","); got != "0"+strings.Repeat(",", 12) {
+		t.Errorf("the skipped step is %q", got)
+	}
+	if got, want := strings.Join(lines[2], ","), "1,main,uncond cond,4,1.2,1.4,0.9,0.2,down_blocks.0.resnets.0.conv1,2,2,3,"; got != want {
+		t.Errorf("line 2 is %q, want %q", got, want)
+	}
+	n := 0
+	for _, l := range lines {
+		if l[12] == "R20to1_new" && l[11] == "5" && l[9] == "1" {
+			n++
+		}
+	}
+	if want := 4 * 17; n != want {
+		t.Errorf("%d dispersed lines, want %d", n, want)
+	}
 }
 
 func TestSplitLayer(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,12 +141,43 @@ func sample(t testing.TB, dir string) *results.Summary {
 	damped.NFE = 90
 	damped.Seconds = 66.4
 	damped.Plan = samplePlan(steps, 24, 2, true)
+	for i := range damped.Plan { // the deepest block is dispersed for a while
+		if r := &damped.Plan[i]; strings.HasPrefix(r.Layer, "mid_block") {
+			r.Kernels, r.Transforms = make([]int, steps), make([]string, steps)
+			for s := range steps {
+				r.Kernels[s] = 3
+				if s < 18 {
+					r.Factors[s], r.Kernels[s], r.Transforms[s] = 1, 5, "R20to1_new"
+				}
+			}
+		}
+	}
 	for _, r := range samplePlan(steps, 24, 2, false) {
 		r.Network = "damped"
+		r.Columns = make([]float64, steps)
+		for s := range steps {
+			r.Columns[s] = 1
+			if s >= 24 {
+				r.Factors[s], r.Columns[s] = 0, 0
+			}
+		}
 		damped.Plan = append(damped.Plan, r)
 	}
+	for s := range steps {
+		n := &results.NetworkRow{AttentionRatio: 4, FreeU: []float64{1.2, 1.4, 0.9, 0.2}}
+		row := results.StepRow{Base: "main", Uncond: "main", Cond: "main", Main: n}
+		if s < 24 {
+			row.Base, row.Damped = "damped", n
+		}
+		damped.Steps = append(damped.Steps, row)
+	}
+	damped.GuidanceScale = num(5)
 	cells = append(cells, damped)
-	cells = append(cells, sampleCell(len(cells), "attention scaling", "attention", "attention_scaling", 0.17))
+	attention := sampleCell(len(cells), "attention scaling", "attention", "attention_scaling", 0.17)
+	for range steps {
+		attention.Steps = append(attention.Steps, results.StepRow{Base: "main", Uncond: "main", Cond: "main", Main: &results.NetworkRow{AttentionRatio: 4}})
+	}
+	cells = append(cells, attention)
 	failed := sampleCell(len(cells), "re-dilation ×4, 100% of steps", "redilation", "redilation", 0.1, axis("factor", "×4", 4), axis("dilated steps", "100%", 1))
 	failed.Status, failed.Metrics, failed.N, failed.Seconds = "failed", nil, 0, 0
 	failed.Error = "conv down_blocks.2.resnets.0.conv1: input [8,128,8,8] is smaller than the dilated kernel (9x9); lower the factor"
@@ -171,7 +203,14 @@ func sample(t testing.TB, dir string) *results.Summary {
 			c.Effects[m.Key] = e
 		}
 	}
+	difference := func(m float64, half float64) results.Effect {
+		return results.Effect{Value: results.Value{Mean: m, Lo: m - half, Hi: m + half, HasInterval: true, N: 96}, Significant: math.Abs(m) > half, P: 0.01}
+	}
 	s := &results.Summary{
+		Comparisons: []results.Comparison{
+			{Name: "Re-dilation", From: cells[0].ID, To: cells[4].ID, Effects: map[string]results.Effect{"right_share": difference(0.52, 0.08), "fid_r": difference(-19, 3)}},
+			{Name: "Noise-damped guidance", From: cells[4].ID, To: damped.ID, Effects: map[string]results.Effect{"right_share": difference(-0.08, 0.09)}},
+		},
 		Version: results.SchemaVersion, Name: "ablate_dilation",
 		Title:    "Re-dilation at four times the training pixels",
 		Question: "Does re-dilation stop a diffusion model from repeating objects at four times its training pixels, which factor and how many steps of it, and how does attention scaling compare?",

@@ -54,6 +54,20 @@ func terminal(w io.Writer, v *view) error {
 		return err
 	}
 	para("", noteValues+" "+noteMark+" * "+noteBest)
+	if v.comparisons != nil {
+		b.WriteString("\nWhat each component adds\n")
+		head, rows := comparisonLines(v)
+		if err := textTables(&b, head, rows); err != nil {
+			return err
+		}
+		para("", noteCompare)
+	}
+	b.WriteString("\nExecuted\n")
+	for i := range v.rows {
+		if r := &v.rows[i]; !r.reference && !r.failed {
+			para("  · ", r.label+": "+receiptLine(v.s, r.cell))
+		}
+	}
 	if len(v.failed) > 0 {
 		b.WriteString("\nFailed\n")
 		for _, r := range v.failed {
@@ -101,13 +115,25 @@ func resultLines(v *view, format func(entry) string) (head []string, rows [][]st
 	return head, rows
 }
 
-func effectLines(v *view) (head []string, rows [][]string) {
-	head = []string{"cell"}
-	for _, c := range v.effects.columns {
+func effectLines(v *view) (head []string, rows [][]string) { return differenceLines(v.effects, "cell") }
+
+// comparisonLines is the table of comparisons as text.
+func comparisonLines(v *view) (head []string, rows [][]string) {
+	return differenceLines(v.comparisons, "component")
+}
+
+// differenceLines is a table of differences as text; first heads the labels.
+func differenceLines(t *effectTable, first string) (head []string, rows [][]string) {
+	head = []string{first}
+	for _, c := range t.columns {
 		head = append(head, c.head)
 	}
-	for _, r := range v.effects.rows {
-		line := []string{r.label}
+	for _, r := range t.rows {
+		label := r.label
+		if r.detail != "" {
+			label += " (" + r.detail + ")"
+		}
+		line := []string{label}
 		for _, e := range r.entries {
 			line = append(line, e.text())
 		}

@@ -10,16 +10,17 @@ import (
 // view is a summary made ready for reading: every text cleaned, every number
 // formatted, every mark decided once, so that all outputs agree.
 type view struct {
-	s        *results.Summary
-	title    string
-	question string
-	facts    []string // size, steps, ...: one short phrase each
-	answer   []string // the findings
-	columns  []column
-	rows     []row        // reference rows first, then cells
-	effects  *effectTable // nil where no effect was measured
-	failed   []row
-	baseline *row // nil where there is none
+	s           *results.Summary
+	title       string
+	question    string
+	facts       []string // size, steps, ...: one short phrase each
+	answer      []string // the findings
+	columns     []column
+	rows        []row        // reference rows first, then cells
+	effects     *effectTable // nil where no effect was measured
+	comparisons *effectTable // nil where none was asked for
+	failed      []row
+	baseline    *row // nil where there is none
 }
 
 // column is one metric in the result table.
@@ -60,6 +61,7 @@ type effectTable struct {
 
 type effectRow struct {
 	label   string
+	detail  string // "from → to" of a comparison
 	entries []effectEntry
 }
 
@@ -92,6 +94,8 @@ const (
 	noteBest   = "is given only to cells that are significantly better than the baseline and whose interval overlaps that of the best mean; several in a column tie."
 	noteEffect = "Differences to the baseline, paired by sample (same prompt, same noise), with 95% intervals. " +
 		noteMark
+	noteCompare = "What a component adds: the second cell less the first, paired by sample (same prompt, same noise), with 95% intervals. " +
+		"▲ better, ▼ worse: only where the interval excludes zero after Holm's correction over this table; unmarked, no difference could be shown."
 	noteMark = "▲ better, ▼ worse than the baseline: only where the paired interval excludes zero after Holm's correction over the table."
 )
 
@@ -129,6 +133,7 @@ func newView(s *results.Summary) *view {
 		}
 	}
 	v.effects = v.newEffects()
+	v.comparisons = v.newComparisons()
 	v.facts = facts(s)
 	return v
 }
@@ -197,6 +202,9 @@ func (r row) tag() string {
 	return r.label
 }
 
+// hasReceipt reports whether there is anything to show of how the row ran.
+func (r *row) hasReceipt() bool { return !r.reference && !r.failed && !receiptIsPlain(r.cell) }
+
 // competes reports whether the row may be best in a column, and its value.
 func (r row) competes(key string) (results.Value, bool) {
 	if r.reference || r.failed {
@@ -257,7 +265,14 @@ func better(m results.Metric, a, b float64) bool {
 // holds zero is not marked.
 func mark(c *results.Cell, m results.Metric) int {
 	e, ok := c.Effects[m.Key]
-	if !ok || c.Baseline || !e.Significant || e.Mean == 0 {
+	if !ok || c.Baseline {
+		return 0
+	}
+	return markEffect(e, m)
+}
+
+func markEffect(e results.Effect, m results.Metric) int {
+	if !e.Significant || e.Mean == 0 {
 		return 0
 	}
 	if e.HasInterval && e.Lo <= 0 && e.Hi >= 0 {
@@ -309,6 +324,12 @@ func (v *view) newEffects() *effectTable {
 	if len(t.rows) == 0 {
 		return nil
 	}
+	t.nameDifferences()
+	return t
+}
+
+// nameDifferences heads the columns as differences.
+func (t *effectTable) nameDifferences() {
 	for i := range t.columns {
 		c := &t.columns[i]
 		arrow := " ↓"
@@ -322,7 +343,51 @@ func (v *view) newEffects() *effectTable {
 			c.plain += " [" + u + "]"
 		}
 	}
+}
+
+// newComparisons makes the table of what each component adds.
+func (v *view) newComparisons() *effectTable {
+	t := &effectTable{}
+	for _, col := range v.columns {
+		for _, c := range v.s.Comparisons {
+			if _, ok := c.Effects[col.Key]; ok {
+				t.columns = append(t.columns, col)
+				break
+			}
+		}
+	}
+	for _, c := range v.s.Comparisons {
+		line := effectRow{label: clean(c.Name), detail: v.labelOf(c.From) + " → " + v.labelOf(c.To)}
+		for _, col := range t.columns {
+			e, ok := c.Effects[col.Key]
+			if !ok {
+				line.entries = append(line.entries, effectEntry{mean: missing})
+				continue
+			}
+			line.entries = append(line.entries, effectEntry{
+				mean:     signed(scale(col.Metric)*e.Mean, col.Digits),
+				interval: interval(e.Value, col.Metric, true),
+				mark:     markEffect(e, col.Metric),
+				measured: true,
+			})
+		}
+		t.rows = append(t.rows, line)
+	}
+	if len(t.rows) == 0 || len(t.columns) == 0 {
+		return nil
+	}
+	t.nameDifferences()
 	return t
+}
+
+// labelOf is the label of the cell with this id.
+func (v *view) labelOf(id string) string {
+	for i := range v.rows {
+		if r := &v.rows[i]; !r.reference && r.cell.ID == id {
+			return r.label
+		}
+	}
+	return clean(id)
 }
 
 // facts are the short phrases below the title.
@@ -391,8 +456,9 @@ func (v *view) definitions() [][2]string {
 
 // provenance lists what one needs to judge whether two numbers may be
 // compared. Empty fields are left out.
-func (v *view) provenance() [][2]string {
-	p := v.s.Provenance
+func (v *view) provenance() [][2]string { return provenanceOf(v.s.Provenance) }
+
+func provenanceOf(p results.Provenance) [][2]string {
 	var out [][2]string
 	add := func(k, val string) {
 		if val = clean(val); val != "" {

@@ -27,8 +27,9 @@ type artifact struct {
 //
 //	report.html              the page, self-contained
 //	report.md, report.txt    the same answer and tables as text
-//	tables/*.csv, *.tex      results and effects, full precision and booktabs
-//	figures/*.png, *.svg     plots, pictures.png and the executed plans
+//	tables/*.csv, *.tex      results and effects, full precision and booktabs;
+//	                         receipt_*.csv: what was executed, one line a layer and step
+//	figures/*.png, *.svg     plots, pictures.png and the receipts
 //
 // Everything is rendered in memory before the first file is touched, so an
 // error from s leaves an older report whole. Each file is then replaced
@@ -40,6 +41,11 @@ func Write(s *results.Summary, runDir string) error {
 	if err != nil {
 		return err
 	}
+	return put(files, runDir)
+}
+
+// put writes finished files as Write promises.
+func put(files []artifact, runDir string) error {
 	keep := make(map[string]bool, len(files))
 	for _, f := range files {
 		keep[f.name] = true
@@ -65,7 +71,7 @@ func render(s *results.Summary, runDir string) ([]artifact, error) {
 	if err != nil {
 		return nil, err
 	}
-	plans, err := drawPlans(v)
+	receipts, err := drawReceipts(v)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +83,7 @@ func render(s *results.Summary, runDir string) ([]artifact, error) {
 
 	var files []artifact
 	add := func(name string, data []byte) { files = append(files, artifact{name, data}) }
-	for _, f := range append(append([]figure{}, plots...), plans...) {
+	for _, f := range append(append([]figure{}, plots...), receipts...) {
 		add("figures/"+f.name+".svg", f.svg)
 		add("figures/"+f.name+".png", f.png)
 	}
@@ -90,17 +96,25 @@ func render(s *results.Summary, runDir string) ([]artifact, error) {
 	if v.effects != nil {
 		add("tables/effects.tex", effectsLaTeX(v))
 	}
+	if v.comparisons != nil {
+		add("tables/comparisons.csv", comparisonsCSV(v))
+	}
+	for i := range v.rows {
+		if r := &v.rows[i]; r.hasReceipt() {
+			add("tables/"+r.receiptName(i)+".csv", receiptCSV(r.cell))
+		}
+	}
 	var text bytes.Buffer
 	if err := terminal(&text, v); err != nil {
 		return nil, err
 	}
 	add("report.txt", text.Bytes())
-	md, err := markdown(v, plots, plans, grid != nil)
+	md, err := markdown(v, plots, receipts, grid != nil)
 	if err != nil {
 		return nil, err
 	}
 	add("report.md", md)
-	page, err := htmlPage(v, plots, plans, pictures)
+	page, err := htmlPage(v, plots, receipts, pictures)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +167,8 @@ func removeStale(runDir string, keep map[string]bool) error {
 		for _, e := range entries {
 			name := dir + "/" + e.Name()
 			ours := strings.HasSuffix(name, ".svg") || strings.HasSuffix(name, ".png") ||
-				name == "tables/effects.tex"
+				name == "tables/effects.tex" || name == "tables/comparisons.csv" ||
+				strings.HasPrefix(name, "tables/receipt_") && strings.HasSuffix(name, ".csv")
 			if e.IsDir() || keep[name] || !ours {
 				continue
 			}

@@ -65,14 +65,101 @@ type Cell struct {
 	Metrics  map[string]Value  `json:"metrics"`
 	Effects  map[string]Effect `json:"effects"` // against the baseline
 	Images   []string          `json:"images"`  // PNG paths relative to the run's folder, by sample index
-	Plan     []PlanRow         `json:"plan"`    // what was executed, layer by step
+
+	// The receipt: what was executed. Plan has a row a layer and network, in
+	// execution order, main before damped; networks that ran as trained
+	// throughout have none. Steps has a row a step.
+	Plan  []PlanRow `json:"plan"`
+	Steps []StepRow `json:"steps,omitempty"`
+	// GuidanceScale and GuidanceRescale are the cell's own; nil in files of
+	// programs that did not write receipts.
+	GuidanceScale   *float64 `json:"guidance_scale,omitempty"`
+	GuidanceRescale *float64 `json:"guidance_rescale,omitempty"`
+	// SDEdit is set where the picture began as an enlarged smaller one.
+	SDEdit *SDEdit `json:"sdedit,omitempty"`
 }
 
-// PlanRow is one layer's executed dilation factor at every step (1: as trained).
+// Networks of a receipt.
+const (
+	NetworkMain   = "main"   // ScaleCrafter's D
+	NetworkDamped = "damped" // ScaleCrafter's V, in noise-damped guidance
+)
+
+// PlanRow is how one layer of one network ran at every step.
 type PlanRow struct {
-	Layer   string    `json:"layer"`
-	Network string    `json:"network"` // "main" or "damped"
+	Layer   string `json:"layer"`   // diffusers path
+	Network string `json:"network"` // NetworkMain or NetworkDamped
+	// Factors is the dilation factor along rows that the kernel ran at, 1 as
+	// trained, 0 where the network was not evaluated at that step. Columns is
+	// the one along columns; nil where it equals Factors at every step.
 	Factors []float64 `json:"factors"`
+	Columns []float64 `json:"columns,omitempty"`
+	// Kernels is the kernel's taps along a side, 3 as trained, 5 or more where
+	// the kernel was dispersed, 0 where the network was not evaluated. nil where
+	// the layer was never dispersed. Transforms names the transform then, ""
+	// where there was none.
+	Kernels    []int    `json:"kernels,omitempty"`
+	Transforms []string `json:"transforms,omitempty"`
+}
+
+// Column is the dilation factor along columns at a step.
+func (r *PlanRow) Column(step int) float64 {
+	if r.Columns == nil {
+		return r.Factors[step]
+	}
+	return r.Columns[step]
+}
+
+// Kernel is the kernel's side at a step and the transform that made it, "" for
+// the kernel as trained.
+func (r *PlanRow) Kernel(step int) (side int, transform string) {
+	switch {
+	case r.Factors[step] == 0:
+		return 0, ""
+	case r.Kernels == nil:
+		return 3, ""
+	}
+	return r.Kernels[step], r.Transforms[step]
+}
+
+// StepRow is what one sampling step evaluated: the guidance sum is
+// base + w (cond - uncond), and each term names the network that gave it. A
+// term that was not evaluated is "": base and uncond without guidance, all
+// where SDEdit skipped the step.
+type StepRow struct {
+	Base   string `json:"base,omitempty"`
+	Uncond string `json:"uncond,omitempty"`
+	Cond   string `json:"cond,omitempty"`
+	// Main and Damped are the settings of a whole network at this step; nil
+	// where it was not evaluated.
+	Main   *NetworkRow `json:"main,omitempty"`
+	Damped *NetworkRow `json:"damped,omitempty"`
+}
+
+// Skipped reports a step that was not run.
+func (s *StepRow) Skipped() bool { return s.Main == nil && s.Damped == nil }
+
+// Of is the network's settings at the step; nil where it was not evaluated.
+func (s *StepRow) Of(network string) *NetworkRow {
+	if network == NetworkDamped {
+		return s.Damped
+	}
+	return s.Main
+}
+
+// NetworkRow is what holds for a whole network at one step.
+type NetworkRow struct {
+	// AttentionRatio is the picture's pixels over those trained on, by which
+	// self-attention was sharpened; 0: it was not.
+	AttentionRatio float64 `json:"attention_ratio,omitempty"`
+	// FreeU holds b1, b2, s1, s2; nil: off.
+	FreeU []float64 `json:"freeu,omitempty"`
+}
+
+// SDEdit is a start from an enlarged smaller picture instead of noise.
+type SDEdit struct {
+	Skipped int     `json:"skipped"` // steps, from the noisiest
+	Scale   float64 `json:"scale"`   // the target's side over the smaller picture's; 0: from the training size
 }
 
 // Provenance is what one needs to judge whether two numbers may be compared.
@@ -102,29 +189,66 @@ type Finding struct {
 // Summary is everything a report is made of. It lies in the run's folder as
 // summary.json and is replaced atomically.
 type Summary struct {
-	Version       int        `json:"version"`
-	Name          string     `json:"name"`
-	Title         string     `json:"title"`
-	Question      string     `json:"question"`
-	Height        int        `json:"height"`
-	Width         int        `json:"width"`
-	TrainHeight   int        `json:"train_height"`
-	TrainWidth    int        `json:"train_width"`
-	Steps         int        `json:"steps"`
-	GuidanceScale float64    `json:"guidance_scale"`
-	Prompts       []string   `json:"prompts"` // by sample index
-	Columns       []Metric   `json:"columns"`
-	Cells         []Cell     `json:"cells"`
-	Reference     []Cell     `json:"reference"` // rows for orientation: true scenes, base-resolution samples
-	Plots         []Plot     `json:"plots"`
-	Findings      []Finding  `json:"findings"`
-	Provenance    Provenance `json:"provenance"`
-	ResolvedTOML  string     `json:"resolved_toml"`
+	Version       int       `json:"version"`
+	Name          string    `json:"name"`
+	Title         string    `json:"title"`
+	Question      string    `json:"question"`
+	Height        int       `json:"height"`
+	Width         int       `json:"width"`
+	TrainHeight   int       `json:"train_height"`
+	TrainWidth    int       `json:"train_width"`
+	Steps         int       `json:"steps"`
+	GuidanceScale float64   `json:"guidance_scale"`
+	Prompts       []string  `json:"prompts"` // by sample index
+	Columns       []Metric  `json:"columns"`
+	Cells         []Cell    `json:"cells"`
+	Reference     []Cell    `json:"reference"` // rows for orientation: true scenes, base-resolution samples
+	Plots         []Plot    `json:"plots"`
+	Findings      []Finding `json:"findings"`
+	// Comparisons are the differences between two cells that the experiment
+	// asks for, corrected together and apart from the cells' effects.
+	Comparisons  []Comparison `json:"comparisons,omitempty"`
+	Provenance   Provenance   `json:"provenance"`
+	ResolvedTOML string       `json:"resolved_toml"`
 	// PictureRows are the IDs of the cells in the picture grid, in order;
 	// empty: all. PictureColumns are the sample indices shown; empty: the
 	// report chooses.
 	PictureRows    []string `json:"picture_rows,omitempty"`
 	PictureColumns []int    `json:"picture_columns,omitempty"`
+}
+
+// Comparison is what one component adds: the paired differences of cell To to
+// cell From, by the key of the metric.
+type Comparison struct {
+	Name    string            `json:"name"` // what To has and From has not
+	From    string            `json:"from"` // IDs of cells
+	To      string            `json:"to"`
+	Effects map[string]Effect `json:"effects"`
+}
+
+// Joint is an experiment at several sizes: one panel a size. It lies in the
+// run's folder as summary.json; the panels' own summaries lie in the panels'
+// folders.
+type Joint struct {
+	Version    int        `json:"version"`
+	Name       string     `json:"name"`
+	Title      string     `json:"title"`
+	Question   string     `json:"question"`
+	Columns    []Metric   `json:"columns"` // by which the sizes are compared
+	Panels     []Panel    `json:"panels"`
+	Plots      []Plot     `json:"plots"` // over the axis "size"
+	Findings   []Finding  `json:"findings"`
+	Provenance Provenance `json:"provenance"`
+	// ResolvedTOML is the whole experiment's; every panel has its own too.
+	ResolvedTOML string `json:"resolved_toml"`
+}
+
+// Panel is one size of an experiment. Its summary lacks what the panel's own
+// file has: receipts, provenance and configuration. Paths in it are relative to
+// Folder.
+type Panel struct {
+	Folder  string   `json:"folder"` // relative to the run's folder: "256x256"
+	Summary *Summary `json:"summary"`
 }
 
 // Plot asks for one figure: a metric over an axis, one line a group.

@@ -396,7 +396,17 @@ const summaryName = "summary.json"
 // WriteSummary replaces the summary of a run's folder atomically.
 func WriteSummary(runDir string, s *Summary) error {
 	s.Version = SchemaVersion
-	data, err := json.MarshalIndent(s, "", " ")
+	return writeSummary(runDir, s)
+}
+
+// WriteJoint replaces the summary of an experiment at several sizes.
+func WriteJoint(runDir string, j *Joint) error {
+	j.Version = SchemaVersion
+	return writeSummary(runDir, j)
+}
+
+func writeSummary(runDir string, v any) error {
+	data, err := json.MarshalIndent(v, "", " ")
 	if err != nil {
 		return fmt.Errorf("summary: %w", err)
 	}
@@ -413,14 +423,60 @@ func ReadSummary(runDir string) (*Summary, error) {
 	return DecodeSummary(path, data)
 }
 
+// ReadJoint reads the summary of an experiment at several sizes.
+func ReadJoint(runDir string) (*Joint, error) {
+	path := filepath.Join(runDir, summaryName)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return DecodeJoint(path, data)
+}
+
+// IsJoint reports whether a summary file is one of several sizes.
+func IsJoint(data []byte) bool {
+	var head struct {
+		Panels []json.RawMessage `json:"panels"`
+	}
+	return json.Unmarshal(data, &head) == nil && len(head.Panels) > 0
+}
+
 // DecodeSummary parses a summary; name is the file in error messages.
 func DecodeSummary(name string, data []byte) (*Summary, error) {
 	s := &Summary{}
-	if err := json.Unmarshal(data, s); err != nil {
-		return nil, fmt.Errorf("%s: %w: %v; run the experiment again to rebuild it", name, ErrDamaged, err)
+	if err := decodeSummary(name, data, s, &s.Version); err != nil {
+		return nil, err
 	}
-	if s.Version != SchemaVersion {
-		return nil, fmt.Errorf("%s: schema version %d, this program reads %d; run the experiment again to rebuild it", name, s.Version, SchemaVersion)
+	if IsJoint(data) {
+		return nil, fmt.Errorf("%s: the experiment has several sizes; read the summary in the folder of one", name)
 	}
 	return s, nil
+}
+
+// DecodeJoint parses a summary of several sizes; name is the file in error
+// messages.
+func DecodeJoint(name string, data []byte) (*Joint, error) {
+	j := &Joint{}
+	if err := decodeSummary(name, data, j, &j.Version); err != nil {
+		return nil, err
+	}
+	if len(j.Panels) == 0 {
+		return nil, fmt.Errorf("%s: the experiment has one size; its summary lists no panels", name)
+	}
+	for i, p := range j.Panels {
+		if p.Summary == nil {
+			return nil, fmt.Errorf("%s: %w: panel %d has no summary; run the experiment again to rebuild it", name, ErrDamaged, i)
+		}
+	}
+	return j, nil
+}
+
+func decodeSummary(name string, data []byte, into any, version *int) error {
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("%s: %w: %v; run the experiment again to rebuild it", name, ErrDamaged, err)
+	}
+	if *version != SchemaVersion {
+		return fmt.Errorf("%s: schema version %d, this program reads %d; run the experiment again to rebuild it", name, *version, SchemaVersion)
+	}
+	return nil
 }

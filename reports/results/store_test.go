@@ -236,3 +236,41 @@ func FuzzSealed(f *testing.F) {
 		}
 	})
 }
+
+func TestJointRoundTrip(t *testing.T) {
+	dir := t.TempDir()
+	want := &Joint{Name: "x", Panels: []Panel{{Folder: "8x8", Summary: &Summary{Name: "x", Height: 8}}}}
+	if err := WriteJoint(dir, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadJoint(dir)
+	if err != nil || len(got.Panels) != 1 || got.Panels[0].Summary.Height != 8 || got.Version != SchemaVersion {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := ReadSummary(dir); err == nil || !strings.Contains(err.Error(), "several sizes") {
+		t.Errorf("a joint summary passes for one of one size: %v", err)
+	}
+	if err := WriteSummary(dir, want.Panels[0].Summary); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadJoint(dir); err == nil || !strings.Contains(err.Error(), "one size") {
+		t.Errorf("a summary of one size passes for a joint one: %v", err)
+	}
+	for _, text := range []string{`{"version":1,"panels":[{"folder":"a"}]}`, `{"version":9,"panels":[{}]}`, `{`} {
+		if _, err := DecodeJoint("summary.json", []byte(text)); err == nil {
+			t.Errorf("%s passed", text)
+		}
+	}
+}
+
+// Receipts of the first programs, which had factors only, still read.
+func TestOldReceiptReads(t *testing.T) {
+	s, err := DecodeSummary("summary.json", []byte(`{"version":1,"cells":[{"id":"a","plan":[{"layer":"l","network":"main","factors":[2,1]}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &s.Cells[0].Plan[0]
+	if side, transform := r.Kernel(0); r.Column(0) != 2 || side != 3 || transform != "" || s.Cells[0].GuidanceScale != nil {
+		t.Errorf("%+v", s.Cells[0])
+	}
+}
