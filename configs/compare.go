@@ -1,8 +1,13 @@
 package configs
 
-import "fmt"
+import (
+	"fmt"
 
-// readCompares reads [[report.compare]]: name, from, to.
+	"scalecrafter/ablation"
+)
+
+// readCompares reads [[report.compare]]: name, from, to. At one size names are
+// unique; a component whose methods differ by size has one name.
 func (c *Config) readCompares(p *table) {
 	v, ok := p.take("compare")
 	if !ok {
@@ -17,7 +22,7 @@ func (c *Config) readCompares(p *table) {
 	for _, m := range c.Methods {
 		cells[m.Name]++
 	}
-	seen := map[string]bool{}
+	seen := map[string]bool{} // name and size
 	for i, item := range list {
 		path := element(p.where("compare"), i)
 		m, ok := item.(map[string]any)
@@ -56,16 +61,38 @@ func (c *Config) readCompares(p *table) {
 			q.take("name")
 		}
 		compare.From, compare.To = method("from", "direct"), method("to", "redilation")
-		if seen[compare.Name] && compare.Name != "" {
-			q.fail("name", "give every comparison its own name", "is %q, which another comparison has", compare.Name)
-		}
-		seen[compare.Name] = true
 		if compare.From == compare.To && compare.From != "" {
 			q.fail("to", "compare two methods", "is %q, the method it is compared with", compare.To)
+		}
+		runs, taken := 0, false
+		for _, size := range c.sizes() {
+			if !c.methodRuns(compare.From, size) || !c.methodRuns(compare.To, size) {
+				continue
+			}
+			runs++
+			key := compare.Name + " " + size.String()
+			taken = taken || seen[key]
+			seen[key] = true
+		}
+		switch {
+		case taken && compare.Name != "":
+			q.fail("name", "give every comparison its own name", "is %q, which another comparison has", compare.Name)
+		case runs == 0 && cells[compare.From] == 1 && cells[compare.To] == 1:
+			q.fail("to", "compare methods that have a size in common", "is %q, which runs at no size at which %q does: the comparison never takes effect", compare.To, compare.From)
 		}
 		q.done()
 		c.Report.Compares = append(c.Report.Compares, compare)
 	}
+}
+
+// methodRuns reports whether a method of that name runs at the size.
+func (c *Config) methodRuns(name string, size ablation.Size) bool {
+	for i, m := range c.Methods {
+		if m.Name == name && c.origins[i].runsAt(size) {
+			return true
+		}
+	}
+	return false
 }
 
 // keepCompares leaves a panel the comparisons whose methods it has.

@@ -48,6 +48,21 @@ func TestCompares(t *testing.T) {
 	if want := (Compare{Name: "a larger factor", From: "one", To: "large"}); len(c.Report.Compares) != 2 || c.Report.Compares[1] != want {
 		t.Fatalf("compares %+v", c.Report.Compares)
 	}
+	// One name may stand for different methods at different sizes.
+	both := strings.Replace(compareFile, `only = ["256x256"]`, `only = ["256x256"]
+[[method]]
+name = "small"
+kind = "redilation"
+factor = 1.5
+tau_share = 0.5
+only = ["128x128"]`, 1) + "[[report.compare]]\nname = \"a larger factor\"\nfrom = \"direct\"\nto = \"small\"\n"
+	if c, err := Decode(both, "f.toml", nil); err != nil || len(c.Panels()[0].Report.Compares) != 2 || len(c.Panels()[1].Report.Compares) != 2 {
+		t.Errorf("one name at two sizes: %v", err)
+	}
+	if _, err := Decode(strings.Replace(both, "from = \"one\"\nto = \"large\"", "from = \"small\"\nto = \"large\"", 1), "f.toml", nil); err == nil ||
+		!strings.Contains(err.Error(), `is "large", which runs at no size at which "small" does`) {
+		t.Errorf("a comparison over sizes: %v", err)
+	}
 	// A panel has those whose methods run there, in its own file too.
 	for i, want := range []int{1, 2} {
 		p := c.Panels()[i]
