@@ -51,8 +51,12 @@ func findings(s *results.Summary, stderrRight float64) []results.Finding {
 
 	best := findBest(s)
 	sayBest := func() {
-		if best != nil {
-			say("%s", best.sentence(base, mainColumns(s)))
+		if best == nil {
+			return
+		}
+		say("%s", best.headline(base, mainColumns(s)))
+		if text := best.detail(base); text != "" {
+			say("%s", text)
 		}
 	}
 	if len(s.Comparisons) > 0 {

@@ -188,7 +188,7 @@ func htmlPage(v *view, plots, receipts []figure, g *pictures) ([]byte, error) {
 		}
 		receipt := pageReceipt{Label: r.tag(), Line: receiptLine(v.s, r.cell)}
 		if f, ok := drawn[r.receiptName(i)]; ok {
-			receipt.SVG, receipt.Width, receipt.Data = template.HTML(f.inline), math.Round(float64(f.width))/11, "tables/"+f.name+".csv"
+			receipt.SVG, receipt.Width, receipt.Data = template.HTML(f.inline), math.Round(float64(f.width))/10, "tables/"+f.name+".csv"
 		}
 		d.Receipts = append(d.Receipts, receipt)
 	}

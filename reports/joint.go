@@ -363,7 +363,7 @@ func (v *jointView) terminal(w io.Writer) error {
 		if err := textTables(&b, head, rows); err != nil {
 			return err
 		}
-		para("", noteCompare)
+		para("", jointCompare)
 	}
 	b.WriteString("\nAnswer\n")
 	if len(v.answer) == 0 {
@@ -380,6 +380,9 @@ func (v *jointView) terminal(w io.Writer) error {
 
 // jointMark is noteMark where every size has a baseline of its own.
 const jointMark = "▲ better, ▼ worse than the baseline of the same size: only where the paired interval excludes zero after Holm's correction over that size's table."
+
+// jointCompare is noteCompare where every size has a table of its own.
+var jointCompare = strings.Replace(noteCompare, "over this table", "over the comparisons of one size", 1)
 
 func (p *jointPanel) heading() string {
 	if p.times == "" {
@@ -431,7 +434,7 @@ func (v *jointView) markdown(plots []figure) ([]byte, error) {
 		if err := markdownTable(&b, head, rows); err != nil {
 			return nil, err
 		}
-		p("\n%s\n", noteCompare)
+		p("\n%s\n", jointCompare)
 	}
 	if len(plots) > 0 {
 		p("\n## Over the size\n")
@@ -493,7 +496,7 @@ func (v *jointView) page(plots []figure, runDir string) ([]byte, error) {
 	d := jointPage{
 		Style: template.CSS(pageStyle), Title: v.title, Question: v.question, Facts: v.facts, Columns: v.panels[0].columns,
 		Compared: pageTable(v.compareTable()), Terms: v.panels[0].definitions(), Provenance: provenanceOf(v.j.Provenance),
-		Notes: map[string]string{"values": noteValues, "best": noteBest, "mark": jointMark, "compare": noteCompare},
+		Notes: map[string]string{"values": noteValues, "best": noteBest, "mark": jointMark, "compare": jointCompare},
 		TOML:  strings.TrimSpace(v.j.ResolvedTOML),
 	}
 	if len(v.answer) > 0 {
