@@ -14,6 +14,7 @@ type Attention struct {
 	N, Heads, Tq, Tk, D int
 	Scale               float32
 	Causal              bool
+	Math                Math
 }
 
 // Blocks of the streaming softmax: fixed, so that neither batch nor threads

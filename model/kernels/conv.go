@@ -13,6 +13,7 @@ type Conv struct {
 	Cout, KH, KW                         int
 	StrideH, StrideW, DilH, DilW         int
 	PadTop, PadBottom, PadLeft, PadRight int
+	Math                                 Math
 }
 
 // OutH returns the height of y: floor((H + PadTop + PadBottom - DilH*(KH-1) - 1) / StrideH) + 1; 0 if the kernel does not fit.

@@ -120,7 +120,7 @@ func BenchmarkConv(b *testing.B) {
 }
 
 func BenchmarkLinear(b *testing.B) {
-	for _, l := range []Linear{{8, 96, 384}, {32, 96, 384}, {8 * 1024, 48, 48}, {8 * 256, 96, 768}, {32 * 64, 96, 768}, {32 * 64, 384, 96}, {1, 320, 1280}, {4096, 320, 2560}, {2 * 256, 1280, 1280}} {
+	for _, l := range []Linear{{T: 8, K: 96, O: 384}, {T: 32, K: 96, O: 384}, {T: 8 * 1024, K: 48, O: 48}, {T: 8 * 256, K: 96, O: 768}, {T: 32 * 64, K: 96, O: 768}, {T: 32 * 64, K: 384, O: 96}, {T: 1, K: 320, O: 1280}, {T: 4096, K: 320, O: 2560}, {T: 2 * 256, K: 1280, O: 1280}} {
 		r := rand.New(rand.NewPCG(1, 1))
 		x, w, y, bias := uniform(r, l.T*l.K), uniform(r, l.O*l.K), uniform(r, l.T*l.O), uniform(r, l.O)
 		for _, threads := range []int{1, 2} {

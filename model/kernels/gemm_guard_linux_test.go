@@ -55,7 +55,7 @@ func TestStaysInsideSlices(t *testing.T) {
 			ConvBackwardWeight(p, c, w, y, x, values(c.ScratchWeight(2)))
 		}
 		for i := range 40 {
-			l := Linear{1 + r.IntN(50), 1 + r.IntN(50), 1 + r.IntN(50)}
+			l := Linear{T: 1 + r.IntN(50), K: 1 + r.IntN(50), O: 1 + r.IntN(50)}
 			if i%4 == 0 {
 				l.K += 256
 			}

@@ -88,7 +88,7 @@ func FuzzKernels(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 14))
 		c := randomConv(r)
-		l := Linear{r.IntN(70), 1 + r.IntN(70), 1 + r.IntN(70)}
+		l := Linear{T: r.IntN(70), K: 1 + r.IntN(70), O: 1 + r.IntN(70)}
 		m, n, k, threads := 1+r.IntN(60), 1+r.IntN(60), r.IntN(600), 1+r.IntN(4)
 		x, w, bias := uniform(r, c.N*c.Cin*c.H*c.W), uniform(r, c.Cout*c.Cin*c.KH*c.KW), uniform(r, c.Cout)
 		p := NewPool(threads)

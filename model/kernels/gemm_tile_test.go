@@ -106,7 +106,7 @@ func TestWideTile(t *testing.T) {
 		if i%3 == 0 {
 			checkConv(t, p, randomConv(r), i)
 		}
-		checkLinear(t, p, Linear{r.IntN(40), 1 + r.IntN(40), 1 + r.IntN(70)}, i)
+		checkLinear(t, p, Linear{T: r.IntN(40), K: 1 + r.IntN(40), O: 1 + r.IntN(70)}, i)
 		m, n, k := 1+r.IntN(40), 1+r.IntN(70), r.IntN(40)
 		if i%9 == 0 {
 			k += 300

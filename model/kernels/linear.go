@@ -3,7 +3,10 @@ package kernels
 import "fmt"
 
 // Linear describes y[T,O] = x[T,K] w[O,K]^T + bias[O], row-major float32: T tokens or rows of a batch.
-type Linear struct{ T, K, O int }
+type Linear struct {
+	T, K, O int
+	Math    Math
+}
 
 func (l Linear) must(name string, y, x, w []float32) {
 	if l.T < 0 || l.K < 1 || l.O < 1 {

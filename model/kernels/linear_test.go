@@ -115,12 +115,12 @@ func TestLinear(t *testing.T) {
 	eachPath(t, func(t *testing.T) {
 		p := NewPool(2)
 		defer p.Close()
-		for i, l := range []Linear{{1, 1, 1}, {8, 96, 384}, {1, 320, 129}, {77, 40, 48}, {300, 24, 72}, {130, 513, 17}, {0, 3, 5}} {
+		for i, l := range []Linear{{T: 1, K: 1, O: 1}, {T: 8, K: 96, O: 384}, {T: 1, K: 320, O: 129}, {T: 77, K: 40, O: 48}, {T: 300, K: 24, O: 72}, {T: 130, K: 513, O: 17}, {T: 0, K: 3, O: 5}} {
 			checkLinear(t, p, l, uint64(i))
 		}
 		r := rand.New(rand.NewPCG(10, 9))
 		for i := range 60 {
-			checkLinear(t, p, Linear{1 + r.IntN(60), 1 + r.IntN(60), 1 + r.IntN(60)}, uint64(i))
+			checkLinear(t, p, Linear{T: 1 + r.IntN(60), K: 1 + r.IntN(60), O: 1 + r.IntN(60)}, uint64(i))
 		}
 	})
 }
@@ -134,7 +134,7 @@ func TestLinearSameBits(t *testing.T) {
 		for _, threads := range []int{1, 2, 5} {
 			p := NewPool(threads)
 			for _, rows := range []int{64, 32, 16, 1} {
-				b := Linear{rows, l.K, l.O}
+				b := Linear{T: rows, K: l.K, O: l.O}
 				gotY, gotX := make([]float32, l.T*l.O), make([]float32, l.T*l.K)
 				scratch := make([]float32, b.Scratch(threads))
 				for i := 0; i < l.T; i += rows {
