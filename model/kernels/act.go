@@ -65,7 +65,12 @@ func ActForward(p *Pool, act Activation, y, x []float32) {
 	default:
 		panicf("ActForward: activation %d is unknown", int(act))
 	}
-	runChunks(p, len(x), chunk, func(lo, hi int) { f(y[lo:hi], x[lo:hi]) })
+	eachChunk(p, len(x), chunk, activating{f, y, x}, func(s *activating, lo, hi int) { s.f(s.y[lo:hi], s.x[lo:hi]) })
+}
+
+type activating struct {
+	f    func(y, x []float32)
+	y, x []float32
 }
 
 // ActBackward computes dx = dy*act'(x); dx may be dy or x.
@@ -105,11 +110,12 @@ func ActBackward(p *Pool, act Activation, dx, dy, x []float32) {
 func GEGLUForward(p *Pool, T, O int, y, x []float32) {
 	need("GEGLUForward: y", y, T*O)
 	need("GEGLUForward: x", x, 2*T*O)
-	runChunks(p, T, rowsPerTask(O), func(lo, hi int) {
+	eachChunk(p, T, rowsPerTask(O), operands{y: y, a: x, n: O}, func(s *operands, lo, hi int) {
+		x, n := s.a, s.n
 		for t := lo; t < hi; t++ {
-			out := y[t*O : (t+1)*O]
-			vecGELU(out, x[(2*t+1)*O:(2*t+2)*O])
-			vecMul(out, out, x[2*t*O:(2*t+1)*O])
+			out := s.y[t*n : (t+1)*n]
+			vecGELU(out, x[(2*t+1)*n:(2*t+2)*n])
+			vecMul(out, out, x[2*t*n:(2*t+1)*n])
 		}
 	})
 }

@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"unsafe"
+)
 
 // Attention is scaled dot-product attention per batch row n and head h:
 //
@@ -17,14 +20,20 @@ type Attention struct {
 	Math                Math
 }
 
-// Blocks of the streaming softmax: fixed, so that neither batch nor threads
-// change a bit. Scores are kept transposed, keys by queries: the softmax then
-// runs down the columns, eight queries at a time and without horizontal sums,
-// and few keys or narrow heads still fill the vectors.
+// Queries are worked on in strips of 3 or 2 vectors, keys by queries: the
+// softmax then runs down the columns, without horizontal sums, and few keys or
+// narrow heads still fill the vectors. All blocks are fixed, so that neither
+// batch nor threads change a bit.
 const (
-	queryBlock = 64
-	keyBlock   = 128
+	attentionVectors = 12   // vectors of queries in a task's block
+	attentionScores  = 3072 // scores of a strip that are held at a time: they stay in the first-level cache
+	attentionDepth   = 128  // columns of a head that one pass over the scores takes
+	packTask         = 64   // keys that a task packs, all heads of them
+	packRows         = 16   // keys that are packed together, head by head: they are read where they lie in the first-level cache
 )
+
+// queryBlock is the most queries that softmaxColumnsGo takes.
+const queryBlock = 64
 
 func (a Attention) check() {
 	if a.N < 0 || a.Heads <= 0 || a.Tq <= 0 || a.Tk <= 0 || a.D <= 0 {
@@ -39,15 +48,52 @@ func (a Attention) scale() float32 {
 	return float32(1 / math.Sqrt(float64(a.D)))
 }
 
-// workerForward is one worker's scratch: transposed queries and outputs,
-// scores, and three statistics of each query.
-func (a Attention) workerForward() int {
-	return queryBlock * (2*a.D + min(a.Tk, keyBlock) + 3)
+// attentionPlan is the blocking of one path and shape.
+type attentionPlan struct {
+	Attention
+	lanes  int // floats in a vector
+	rows   int // queries in a task's block
+	keys   int // keys in a block of scores
+	groups int // groups of 4 packed keys
+	outs   int // groups of 4 packed columns of V
 }
 
-// Scratch returns the floats of scratch AttentionForward wants: a little for
-// each thread, never Tq*Tk.
-func (a Attention) Scratch(threads int) int { return max(threads, 1) * a.workerForward() }
+func (a Attention) plan() attentionPlan {
+	lanes := attentionLanes()
+	return attentionPlan{a, lanes, attentionVectors * lanes, attentionScores / (3 * lanes) / packRows * packRows, (a.Tk + 3) / 4, (a.D + 3) / 4}
+}
+
+// packed is the floats of one head's packed keys and packed values.
+func (p attentionPlan) packed() (keys, values int) { return 4 * p.groups * p.D, 4 * p.outs * p.Tk }
+
+// columns is the number of queries a block of rows is filled up to: a lone
+// vector of queries gets a second one.
+func (p attentionPlan) columns(rows int) int {
+	return max(roundUp(rows, p.lanes), 2*p.lanes)
+}
+
+// worker is one worker's scratch: queries and outputs of its block, three
+// statistics of each query, and the scores of a strip.
+func (p attentionPlan) worker() int {
+	block := min(p.rows, p.columns(p.Tq))
+	return block*(p.D+4*p.outs+3) + 3*p.lanes*min(p.keys, 4*p.groups)
+}
+
+// Scratch returns the floats of scratch AttentionForward wants: packed keys and
+// values and a little for each thread, never Tq*Tk.
+func (a Attention) Scratch(threads int) int {
+	if m := a.Math.Effective(); m != Float32 {
+		return newBFAttention(a, m).scratch(max(threads, 1))
+	}
+	p := a.plan()
+	keys, values := p.packed()
+	return roundUp(a.N*a.Heads*(keys+values), 16) + max(threads, 1)*p.worker() + 15
+}
+
+// aligned drops the floats in front of a multiple of 64 bytes.
+func aligned(s []float32) []float32 {
+	return s[-int(uintptr(unsafe.Pointer(unsafe.SliceData(s)))/4)&15:]
+}
 
 // AttentionForward computes o. It walks the keys in blocks with a running
 // maximum and denominator, so it needs no Tq x Tk matrix. NaN and infinite
@@ -61,67 +107,195 @@ func AttentionForward(p *Pool, a Attention, o, q, k, v, scratch []float32) {
 	need("AttentionForward: q", q, a.N*a.Tq*width)
 	need("AttentionForward: k", k, a.N*a.Tk*width)
 	need("AttentionForward: v", v, a.N*a.Tk*width)
+	if m := a.Math.Effective(); m != Float32 {
+		newBFAttention(a, m).run(p, o, q, k, v, scratch)
+		return
+	}
 	need("AttentionForward: scratch", scratch, a.Scratch(1))
-	perWorker := a.workerForward()
-	blocks := (a.Tq + queryBlock - 1) / queryBlock
-	runWorkers(p, len(scratch)/perWorker, a.N*a.Heads*blocks, func(w, task int) {
-		n, h, row := task/blocks/a.Heads, task/blocks%a.Heads, task%blocks*queryBlock
-		qa, ka := (n*a.Tq+row)*width+h*a.D, n*a.Tk*width+h*a.D
-		a.forwardBlock(o[qa:], q[qa:], k[ka:], v[ka:], scratch[w*perWorker:(w+1)*perWorker], row, min(queryBlock, a.Tq-row))
-	})
+	plan := a.plan()
+	keys, values := plan.packed()
+	heads := a.N * a.Heads
+	scratch = aligned(scratch)
+	s := attending{plan, o, q, k, v, scratch[:heads*keys], scratch[heads*keys : heads*(keys+values)], scratch[roundUp(heads*(keys+values), 16):]}
+	each(p, a.N*ceilDiv(a.Tk, packTask), s, (*attending).pack)
+	eachOn(p, len(s.work)/plan.worker(), heads*ceilDiv(a.Tq, plan.rows), s, (*attending).block)
 }
 
-// packQueries writes x, rows of a head, as y [D,cols] times scale; columns
-// beyond rows are 0.
-func (a Attention) packQueries(y, x []float32, rows, cols int, scale float32) {
-	if rows < cols {
-		clear(y[:a.D*cols])
-	}
-	transposeFast(active, y, cols, x, a.Heads*a.D, rows, a.D)
-	if scale != 1 {
-		vecAffine(y[:a.D*cols], y[:a.D*cols], scale, 0)
+// attending is the state of AttentionForward's loops: packed keys and values
+// head by head, and the workers' scratch.
+type attending struct {
+	attentionPlan
+	o, q, k, v       []float32
+	keys, vals, work []float32
+}
+
+// head returns the packed keys and values of head h, counted over the batch.
+func (s *attending) head(h int) (k, v []float32) {
+	keys, values := s.packed()
+	return s.keys[h*keys : (h+1)*keys], s.vals[h*values : (h+1)*values]
+}
+
+// pack packs packTask keys of an image.
+func (s *attending) pack(_, i int) {
+	parts := ceilDiv(s.Tk, packTask)
+	n, first := i/parts, i%parts*packTask
+	for end := min(first+packTask, s.Tk); first < end; first += packRows {
+		last := min(first+packRows, end)
+		for h := range s.Heads {
+			k, v := s.head(n*s.Heads + h)
+			at := n*s.Tk*s.Heads*s.D + h*s.D
+			s.packKeys(k, s.k[at:], first, last)
+			s.packValues(v, s.v[at:], first, last)
+		}
 	}
 }
 
-// columns is the number of queries rows is filled up to: whole vectors.
-func columns(rows int) int { return (rows + 15) &^ 15 }
+// block does a block of queries of a head.
+func (s *attending) block(worker, i int) {
+	blocks := ceilDiv(s.Tq, s.rows)
+	h, first := i/blocks, i%blocks*s.rows
+	at := (h/s.Heads*s.Tq+first)*s.Heads*s.D + h%s.Heads*s.D
+	k, v := s.head(h)
+	size := s.worker()
+	s.forward(s.o[at:], s.q[at:], k, v, s.work[worker*size:(worker+1)*size], first, min(s.rows, s.Tq-first))
+}
 
-// forwardBlock computes rows outputs of one head, the first of which is query
-// number first. All slices start at the head's column.
-func (a Attention) forwardBlock(o, q, k, v, scratch []float32, first, rows int) {
-	width, cols := a.Heads*a.D, columns(rows)
-	wide := queryBlock * a.D
-	qt, acc, rest := scratch[:wide], scratch[wide:wide+cols*a.D], scratch[2*wide:]
-	top, sum, factor, s := rest[:cols], rest[queryBlock:queryBlock+cols], rest[2*queryBlock:2*queryBlock+cols], rest[3*queryBlock:]
-	a.packQueries(qt, q, rows, cols, a.scale())
-	for i := range top {
-		top[i], sum[i] = float32(math.Inf(-1)), 0
+// packKeys writes keys first..last, last a multiple of 4 or the end, of a head
+// k as y [keys/4,D,4]. The last group is filled with the last key, which cannot
+// change a maximum.
+func (p attentionPlan) packKeys(y, k []float32, first, last int) {
+	width, d := p.Heads*p.D, p.D
+	row := func(j int) []float32 { return k[min(j, last-1)*width:][:d] }
+	for j := first; j < last; j += 4 {
+		vecInterleave4(y[j*d:][:4*d], row(j), row(j+1), row(j+2), row(j+3))
 	}
-	keys := a.Tk
-	if a.Causal {
+}
+
+// packValues writes rows first..last, of one block of keys, of a head v as
+// y [block,D/4,keys of the block,4], columns beyond D as 0: what a block of keys
+// needs lies together.
+func (p attentionPlan) packValues(y, v []float32, first, last int) {
+	width, whole := p.Heads*p.D, p.D&^3
+	n, rows := last-first, v[first*width:]
+	block := first / p.keys * p.keys
+	pitch := 4 * min(p.keys, p.Tk-block)
+	y = y[block*4*p.outs+4*(first-block):]
+	vecPackFours(y, rows, n, width, whole/4, pitch)
+	if whole < p.D {
+		out := y[whole/4*pitch:][:4*n]
+		clear(out)
+		for j := range n {
+			copy(out[4*j:], rows[j*width+whole:j*width+p.D])
+		}
+	}
+}
+
+// attentionStrip is one strip of queries of a block, with its statistics: the
+// running maximum, the sum under it, and the maximum before the last block of
+// keys, or the factor that takes what was under that to the new one.
+type attentionStrip struct {
+	cols                        int
+	q, acc, top, factor, sum, s []float32
+}
+
+// stripWidth is the number of queries in a strip where left are left: 3 vectors,
+// or 2 where a lone one would remain.
+func (p attentionPlan) stripWidth(left int) int {
+	if left == 2*p.lanes || left == 4*p.lanes {
+		return 2 * p.lanes
+	}
+	return 3 * p.lanes
+}
+
+// strip returns the strip of a block of cols queries that begins at query from.
+func (p attentionPlan) strip(scratch []float32, cols, from int) attentionStrip {
+	n := p.stripWidth(cols - from)
+	take := func(width, n int) []float32 {
+		piece := scratch[from*width:][:n*width]
+		scratch = scratch[cols*width:]
+		return piece
+	}
+	q, acc, stats := take(p.D, n), take(4*p.outs, n), take(3, n)
+	return attentionStrip{n, q, acc, stats[:n], stats[n : 2*n], stats[2*n:], scratch}
+}
+
+// forward computes rows outputs of one head, the first of which is query number
+// first. o and q start at the head's column.
+func (p attentionPlan) forward(o, q, k, v, scratch []float32, first, rows int) {
+	width, cols := p.Heads*p.D, p.columns(rows)
+	keys := p.Tk
+	if p.Causal {
 		keys = min(keys, first+rows)
 	}
-	for j := 0; j < keys; j += keyBlock {
-		n := min(keyBlock, keys-j)
-		gemmBlock(n, cols, a.D, s, cols, k[j*width:], width, 1, qt, cols, false)
-		if a.Causal {
-			maskKeys(s, n, cols, rows, j-first)
+	var t attentionStrip
+	// Logits in units of ln(2): the exponential is then a power of two.
+	scale := float32(float64(p.scale()) * math.Log2E)
+	for from := 0; from < cols; from += t.cols {
+		t = p.strip(scratch, cols, from)
+		p.packStrip(t.q, q[from*width:], min(t.cols, rows-from), t.cols, scale)
+		clear(t.acc)
+		clear(t.sum)
+		for i := range t.top {
+			t.top[i] = float32(math.Inf(-1))
 		}
-		vecSoftmaxColumns(s, n, cols, top, sum, factor)
-		if j > 0 {
-			for d := range a.D {
-				vecMul(acc[d*cols:(d+1)*cols], acc[d*cols:(d+1)*cols], factor)
+	}
+	for j := 0; j < keys; j += p.keys {
+		n := min(p.keys, keys-j)
+		for from := 0; from < cols; from += t.cols {
+			t = p.strip(scratch, cols, from)
+			copy(t.factor, t.top)
+			p.scores(t, k[j*p.D:], n)
+			if ahead := j - first - from; p.Causal && ahead+n > 1 {
+				copy(t.top, t.factor)
+				maskKeys(t.s, n, t.cols, t.cols, ahead)
+				maxColumns(t.top, t.s, n)
+			}
+			vecExponentials(t.s, n, t.cols, t.top, t.sum, t.factor)
+			vecValues(t, v[j*4*p.outs:], p.outs, n, 4*min(p.keys, p.Tk-j))
+		}
+	}
+	for from := 0; from < rows; from += t.cols {
+		t = p.strip(scratch, cols, from)
+		for i, v := range t.sum {
+			t.factor[i] = 1 / v
+		}
+		vecScaleColumns(t.acc, 4*p.outs, t.cols, t.factor)
+		transposeFast(active, o[from*width:], width, t.acc, t.cols, p.D, min(t.cols, rows-from))
+	}
+}
+
+// packStrip writes x, rows of a head, as y [D,cols] times scale; columns beyond
+// rows are 0.
+func (p attentionPlan) packStrip(y, x []float32, rows, cols int, scale float32) {
+	if rows < cols {
+		clear(y)
+	}
+	transposeFast(active, y, cols, x, p.Heads*p.D, rows, p.D)
+	vecAffine(y, y, scale, 0)
+}
+
+// scores computes the products of n packed keys with a strip, and the maxima.
+// Wide heads take several passes, so that the strip's part stays in the cache.
+func (p attentionPlan) scores(t attentionStrip, k []float32, n int) {
+	var unused [3 * maxNR / 2]float32
+	for d := 0; d < p.D; d += attentionDepth {
+		depth, top := min(attentionDepth, p.D-d), t.top
+		if d+depth < p.D { // only the last pass knows the scores
+			top = unused[:t.cols]
+		}
+		vecScores(t, k[4*d:], t.q[d*t.cols:], top, (n+3)/4, depth, 4*p.D, d > 0)
+	}
+}
+
+// maxColumns takes top to the maxima of itself and the columns of s [keys,len(top)].
+func maxColumns(top, s []float32, keys int) {
+	for j := range keys {
+		for i, v := range s[j*len(top):][:len(top)] {
+			if v > top[i] {
+				top[i] = v
 			}
 		}
-		gemmBlock(a.D, cols, n, acc, cols, v[j*width:], 1, width, s, cols, j > 0)
 	}
-	for i, v := range sum {
-		factor[i] = 1 / v
-	}
-	for d := range a.D {
-		vecMul(acc[d*cols:(d+1)*cols], acc[d*cols:(d+1)*cols], factor)
-	}
-	transposeFast(active, o, width, acc, cols, a.D, rows)
 }
 
 // maskKeys sets scores [n,cols] that a causal query may not see to -Inf: query
@@ -182,21 +356,24 @@ func softmaxGradColumnsGo(prob, grad []float32, keys, cols int, inv []float32, s
 	}
 }
 
-// workerBackward is one worker's scratch: transposed queries, upstream gradients
-// and results for a block of queries, the probabilities and their gradients.
-func (a Attention) workerBackward() int {
-	return queryBlock * (3*a.D + 2*a.Tk + 3)
+// workerBackward is one worker's scratch: a head's keys packed for either
+// product and its values, sums of its gradients, transposed queries, upstream
+// gradients and results of a strip, four statistics of each query,
+// probabilities and their gradients, and rows filled up to whole vectors.
+func (p attentionPlan) workerBackward() int {
+	keys, outs := 4*p.groups, 4*p.outs
+	return roundUp(2*keys*(p.D+p.columns(p.D))+outs*p.Tk+3*p.lanes*(2*p.D+outs+4+2*keys+p.columns(p.D)), 16)
 }
 
 // ScratchBackward returns the floats of scratch AttentionBackward wants.
 func (a Attention) ScratchBackward(threads int) int {
-	return max(threads, 1) * a.workerBackward()
+	return max(threads, 1)*a.plan().workerBackward() + 15
 }
 
 // AttentionBackward computes dq [N,Tq,Heads*D], dk and dv [N,Tk,Heads*D] from
 // the upstream gradient do and the forward inputs, overwriting all three. The
-// probabilities are recomputed for a block of queries at a time; a head is one
-// task and adds its blocks in order.
+// probabilities are recomputed for a strip of queries at a time; a head is one
+// task and adds its strips in order.
 func AttentionBackward(p *Pool, a Attention, dq, dk, dv, q, k, v, do, scratch []float32) {
 	a.check()
 	width := a.Heads * a.D
@@ -208,41 +385,87 @@ func AttentionBackward(p *Pool, a Attention, dq, dk, dv, q, k, v, do, scratch []
 	need("AttentionBackward: k", k, a.N*a.Tk*width)
 	need("AttentionBackward: v", v, a.N*a.Tk*width)
 	need("AttentionBackward: scratch", scratch, a.ScratchBackward(1))
-	perWorker := a.workerBackward()
+	plan := a.plan()
+	scratch = aligned(scratch)
+	perWorker := plan.workerBackward()
 	runWorkers(p, len(scratch)/perWorker, a.N*a.Heads, func(w, task int) {
 		n, h := task/a.Heads, task%a.Heads
 		qa, ka := n*a.Tq*width+h*a.D, n*a.Tk*width+h*a.D
-		a.backwardHead(dq[qa:], dk[ka:], dv[ka:], q[qa:], k[ka:], v[ka:], do[qa:], scratch[w*perWorker:(w+1)*perWorker])
+		plan.backwardHead(dq[qa:], dk[ka:], dv[ka:], q[qa:], k[ka:], v[ka:], do[qa:], scratch[w*perWorker:(w+1)*perWorker])
 	})
 }
 
 // backwardHead is AttentionBackward for one head; all slices start at its column.
-func (a Attention) backwardHead(dq, dk, dv, q, k, v, do, scratch []float32) {
-	width, wide := a.Heads*a.D, queryBlock*a.D
-	qt, dot, dqt, rest := scratch[:wide], scratch[wide:2*wide], scratch[2*wide:3*wide], scratch[3*wide:]
-	top, sum, factor, rest := rest[:queryBlock], rest[queryBlock:2*queryBlock], rest[2*queryBlock:3*queryBlock], rest[3*queryBlock:]
-	prob, grad := rest[:queryBlock*a.Tk], rest[queryBlock*a.Tk:]
-	for row := 0; row < a.Tq; row += queryBlock {
-		rows, at := min(queryBlock, a.Tq-row), row*width
-		cols := columns(rows)
-		a.packQueries(qt, q[at:], rows, cols, a.scale())
-		a.packQueries(dot, do[at:], rows, cols, 1)
-		gemmBlock(a.Tk, cols, a.D, prob, cols, k, width, 1, qt, cols, false)
-		gemmBlock(a.Tk, cols, a.D, grad, cols, v, width, 1, dot, cols, false)
-		if a.Causal {
-			maskKeys(prob, a.Tk, cols, rows, -row)
+func (p attentionPlan) backwardHead(dq, dk, dv, q, k, v, do, scratch []float32) {
+	width := p.Heads * p.D
+	take := func(n int) []float32 {
+		piece := scratch[:n]
+		scratch = scratch[n:]
+		return piece
+	}
+	widest := 3 * p.lanes
+	prob, grad := take(4*p.groups*widest), take(4*p.groups*widest)
+	qt, dot, dqt := take(p.D*widest), take(p.D*widest), take(4*p.outs*widest)
+	top, sum, factor, unused := take(widest), take(widest), take(widest), take(widest)
+	ks, vs, kv := take(4*p.groups*p.D), take(4*p.groups*p.D), take(4*p.outs*p.Tk)
+	wide := p.columns(p.D)
+	dks, dvs, filled := take(4*p.groups*wide), take(4*p.groups*wide), take(widest*wide)
+	clear(dks)
+	clear(dvs)
+	p.packKeys(ks, k, 0, p.Tk)
+	p.packKeys(vs, v, 0, p.Tk)
+	whole := p
+	whole.keys = p.Tk // all keys are one block
+	whole.packValues(kv, k, 0, p.Tk)
+	clear(unused) // for the maxima of the gradients, which say nothing
+	scale := float32(float64(p.scale()) * math.Log2E)
+	for row, cols := 0, 0; row < p.Tq; row += cols {
+		cols = p.stripWidth(p.columns(p.Tq - row))
+		rows, at := min(cols, p.Tq-row), row*width
+		t := attentionStrip{cols, qt[:p.D*cols], dqt[:4*p.outs*cols], top[:cols], factor[:cols], sum[:cols], prob[:4*p.groups*cols]}
+		g := attentionStrip{cols, dot[:p.D*cols], t.acc, unused[:cols], t.factor, t.sum, grad[:4*p.groups*cols]}
+		p.packStrip(t.q, q[at:], rows, cols, scale)
+		p.packStrip(g.q, do[at:], rows, cols, 1)
+		for i := range t.top {
+			t.top[i], t.sum[i], t.factor[i] = float32(math.Inf(-1)), 0, float32(math.Inf(-1))
 		}
-		for i := range cols {
-			top[i], sum[i] = float32(math.Inf(-1)), 0
+		p.scores(t, ks, p.Tk)
+		p.scores(g, vs, p.Tk)
+		if p.Causal {
+			copy(t.top, t.factor)
+			maskKeys(t.s, p.Tk, cols, cols, -row)
+			maxColumns(t.top, t.s, p.Tk)
 		}
-		vecSoftmaxColumns(prob, a.Tk, cols, top[:cols], sum[:cols], factor[:cols])
-		for i := range cols {
-			factor[i] = 1 / sum[i]
+		vecExponentials(t.s, p.Tk, cols, t.top, t.sum, t.factor)
+		for i, v := range t.sum {
+			t.sum[i] = 1 / v
 		}
-		vecSoftmaxGradColumns(prob, grad, a.Tk, cols, factor[:cols], a.scale())
-		gemmBlock(a.D, cols, a.Tk, dqt, cols, k, 1, width, grad, cols, false)
-		transposeFast(active, dq[at:], width, dqt, cols, a.D, rows)
-		gemmBlock(a.Tk, a.D, rows, dk, width, grad, cols, 1, q[at:], width, row > 0)
-		gemmBlock(a.Tk, a.D, rows, dv, width, prob, cols, 1, do[at:], width, row > 0)
+		vecSoftmaxGradColumns(t.s, g.s, p.Tk, cols, t.sum, p.scale())
+		clear(t.acc)
+		clear(t.factor)
+		vecValues(g, kv, p.outs, p.Tk, 4*p.Tk)
+		transposeFast(active, dq[at:], width, t.acc, cols, p.D, rows)
+		p.outer(dks, g.s, q[at:], filled, cols, rows)
+		p.outer(dvs, t.s, do[at:], filled, cols, rows)
+	}
+	for from, n := 0, 0; from < wide; from += n {
+		n = p.stripWidth(wide - from)
+		copyRows(active, dk[from:], width, dks[from*4*p.groups:], n, p.Tk, min(n, p.D-from))
+		copyRows(active, dv[from:], width, dvs[from*4*p.groups:], n, p.Tk, min(n, p.D-from))
+	}
+}
+
+// outer adds w^T x to y, strip by strip of x's columns, for weights w [keys,cols]
+// and rows x of a head.
+func (p attentionPlan) outer(y, w, x, filled []float32, cols, rows int) {
+	wide := p.columns(p.D)
+	for from, n := 0, 0; from < wide; from += n {
+		n = p.stripWidth(wide - from)
+		strip := filled[:rows*n]
+		if p.D-from < n {
+			clear(strip)
+		}
+		copyRows(active, strip, n, x[from:], p.Heads*p.D, rows, min(n, p.D-from))
+		vecOuter(y[from*4*p.groups:], w, strip, n, p.groups, rows, cols)
 	}
 }

@@ -3,6 +3,7 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -48,6 +49,12 @@ func TestAttentionAgainstFloat64(t *testing.T) {
 		{N: 1, Heads: 3, Tq: 65, Tk: 77, D: 9},
 		{N: 1, Heads: 2, Tq: 130, Tk: 300, D: 16},
 		{N: 1, Heads: 1, Tq: 3, Tk: 129, D: 512},
+		{N: 1, Heads: 1, Tq: 26, Tk: 40, D: 130},
+		{N: 1, Heads: 2, Tq: 97, Tk: 131, D: 40},
+		{N: 2, Heads: 3, Tq: 33, Tk: 77, D: 64},
+		{N: 1, Heads: 1, Tq: 104, Tk: 257, D: 80},
+		{N: 1, Heads: 1, Tq: 16, Tk: 130, D: 160},
+		{N: 1, Heads: 1, Tq: 98, Tk: 260, D: 3, Causal: true},
 		{N: 1, Heads: 1, Tq: 9, Tk: 140, D: 8, Scale: -0.7},
 		{N: 2, Heads: 2, Tq: 77, Tk: 77, D: 12, Causal: true},
 		{N: 1, Heads: 1, Tq: 200, Tk: 200, D: 8, Causal: true},
@@ -132,6 +139,7 @@ func TestAttentionSameBits(t *testing.T) {
 	eachPath(t, func(t *testing.T) {
 		for _, a := range []Attention{
 			{Heads: 2, Tq: 150, Tk: 150, D: 24}, {Heads: 2, Tq: 70, Tk: 8, D: 24}, {Heads: 1, Tq: 100, Tk: 100, D: 8, Causal: true},
+			{Heads: 3, Tq: 130, Tk: 150, D: 40},
 		} {
 			width := a.Heads * a.D
 			nq, nk := a.Tq*width, a.Tk*width
@@ -200,10 +208,222 @@ func TestAttentionScratchIsLinear(t *testing.T) {
 	}
 }
 
+// randomAttention draws a small shape.
+func randomAttention(r *rand.Rand) Attention {
+	return Attention{N: 1 + r.IntN(2), Heads: 1 + r.IntN(3), Tq: 1 + r.IntN(120), Tk: 1 + r.IntN(150), D: 1 + r.IntN(50), Causal: r.IntN(4) == 0}
+}
+
+func TestAttentionRandomShapes(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(31, 7))
+		for range 60 {
+			a := randomAttention(r)
+			width := a.Heads * a.D
+			q, k, v := normals(a.N*a.Tq*width, r.Uint64()), normals(a.N*a.Tk*width, r.Uint64()), normals(a.N*a.Tk*width, r.Uint64())
+			o := make([]float32, len(q))
+			AttentionForward(nil, a, o, q, k, v, make([]float32, a.Scratch(1)))
+			closeTo(t, fmt.Sprintf("%+v: o", a), o, attention64(a, widen(q), widen(k), widen(v)), 2e-6)
+		}
+	})
+}
+
+// attention32 is Attention with every sum in float32, in order: plain arithmetic.
+func attention32(a Attention, q, k, v []float32) []float32 {
+	width := a.Heads * a.D
+	o, p := make([]float32, len(q)), make([]float32, a.Tk)
+	for i := range a.N * a.Tq * a.Heads {
+		n, at := i/a.Heads/a.Tq, i/a.Heads*width+i%a.Heads*a.D
+		row := func(x []float32, j int) []float32 { return x[(n*a.Tk+j)*width+i%a.Heads*a.D:][:a.D] }
+		top, sum := float32(math.Inf(-1)), float32(0)
+		for j := range p {
+			var s float32
+			for d, x := range row(k, j) {
+				s += q[at+d] * x
+			}
+			p[j] = s * a.scale()
+			top = max(top, p[j])
+		}
+		for j := range p {
+			p[j] = float32(math.Exp(float64(p[j] - top)))
+			sum += p[j]
+		}
+		for j := range p {
+			for d, x := range row(v, j) {
+				o[at+d] += p[j] / sum * x
+			}
+		}
+	}
+	return o
+}
+
+// TestAttentionError: on unit-scale data the error is at most 3 times that of
+// plain float32 arithmetic, root mean square and worst.
+func TestAttentionError(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for _, a := range []Attention{
+			{N: 1, Heads: 2, Tq: 50, Tk: 1500, D: 40}, {N: 1, Heads: 1, Tq: 30, Tk: 256, D: 160}, {N: 1, Heads: 2, Tq: 60, Tk: 77, D: 64}, {N: 1, Heads: 1, Tq: 12, Tk: 400, D: 512},
+		} {
+			width := a.Heads * a.D
+			q, k, v := normals(a.Tq*width, 1), normals(a.Tk*width, 2), normals(a.Tk*width, 3)
+			want := attention64(a, widen(q), widen(k), widen(v))
+			errors := func(o []float32) (rms, worst float64) {
+				for i, x := range o {
+					e := math.Abs(float64(x) - want[i])
+					rms, worst = rms+e*e, max(worst, e)
+				}
+				return math.Sqrt(rms / float64(len(o))), worst
+			}
+			o := make([]float32, len(q))
+			AttentionForward(nil, a, o, q, k, v, make([]float32, a.Scratch(1)))
+			rms, worst := errors(o)
+			plainRMS, plainWorst := errors(attention32(a, q, k, v))
+			t.Logf("%+v: error %.2g, worst %.2g; plain float32 %.2g, %.2g", a, rms, worst, plainRMS, plainWorst)
+			if rms > 3*plainRMS || worst > 3*plainWorst {
+				t.Errorf("%+v: error %.2g, worst %.2g; plain float32 has %.2g, %.2g", a, rms, worst, plainRMS, plainWorst)
+			}
+		}
+	})
+}
+
+// TestAttentionExtremeLogits: where one logit is far above all others, the
+// output is the value of its key, whatever the logits' size, and however late
+// the key comes.
+func TestAttentionExtremeLogits(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for _, size := range []float32{200, 1e4, 1e7, 1e15, 1e30} {
+			for _, shift := range []float32{0, -1, 1} { // all logits far below 0, around it, far above
+				a := Attention{N: 1, Heads: 1, Tq: 100, Tk: 300, D: 8, Scale: 1}
+				q, k, v := make([]float32, a.Tq*a.D), make([]float32, a.Tk*a.D), normals(a.Tk*a.D, 3)
+				best := func(i int) int { return (i*37 + 5) % a.Tk }
+				for i := range a.Tq {
+					q[i*8], q[i*8+1] = 1, 1
+					q[i*8+2+i%6] = 1
+				}
+				for j := range a.Tk {
+					k[j*8] = size * shift
+				}
+				for i := range 6 { // each group of queries has its own key
+					k[best(i)*8+2+i] = size
+				}
+				o := make([]float32, a.Tq*a.D)
+				AttentionForward(nil, a, o, q, k, v, make([]float32, a.Scratch(1)))
+				for i := range a.Tq {
+					for d := range 8 {
+						if got, want := o[i*8+d], v[best(i%6)*8+d]; !(abs32(got-want) <= 2e-7*abs32(want)) {
+							t.Fatalf("size %g, shift %g: output of query %d is %v, want %v", size, shift, i, got, want)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestExponentials: powers of two within 2.1 ulp wherever they are normal
+// numbers, exactly 0 for -Inf, and NaN where NaN was, for small maxima, where
+// they are taken off by the magic number, and for large ones.
+func TestExponentials(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	eachPath(t, func(t *testing.T) {
+		cols := 3 * attentionLanes()
+		for _, top := range []float32{0, 0.3, -5.75, 100, -99.5, 1 << 19, -(1 << 21), 3 << 21} {
+			const keys = 4001
+			m := math.Ceil(float64(top))
+			s, in := make([]float32, keys*cols), []float32(nil)
+			for i := range s {
+				s[i] = top - 125*float32(i)/float32(len(s))
+			}
+			s[5*cols+1], s[6*cols+2], s[8*cols+cols-1] = -inf, nan, float32(m)-200
+			in = append(in, s...)
+			tops, sums, factors := make([]float32, cols), make([]float32, cols), make([]float32, cols)
+			for c := range cols {
+				tops[c], sums[c], factors[c] = top, 2, top-float32(c)
+			}
+			vecExponentials(s, keys, cols, tops, sums, factors)
+			worst := 0.0
+			want := make([]float64, cols)
+			for i, x := range in {
+				switch y := s[i]; {
+				case x != x:
+					if y == y {
+						t.Errorf("top %v: NaN became %v", top, y)
+					}
+				case float64(x)-m < -127:
+					if y != 0 {
+						t.Errorf("top %v: %v became %v, want exactly 0", top, x, y)
+					}
+				default:
+					worst = max(worst, ulps(y, math.Exp2(float64(x)-m)))
+				}
+				want[i%cols] += math.Exp2(float64(x) - m)
+			}
+			if worst > 2.1 {
+				t.Errorf("top %v: worst error %.2f ulp, want at most 2.1", top, worst)
+			}
+			for c := range cols {
+				factor := math.Exp2(math.Ceil(float64(top)-float64(c)) - m)
+				if float64(top-float32(c)) == float64(top)-float64(c) && float64(factors[c]) != factor {
+					t.Errorf("top %v: factor %d is %v, want %v", top, c, factors[c], factor)
+				}
+				if w := want[c] + 2*factor; !(math.Abs(float64(sums[c])-w) <= 1e-5*w) && w == w {
+					t.Errorf("top %v: sum %d is %v, want %v", top, c, sums[c], w)
+				}
+			}
+			if sums[2] == sums[2] {
+				t.Errorf("top %v: the sum over NaN is %v", top, sums[2])
+			}
+		}
+	})
+}
+
+// stripCase is a strip with random contents for the loops on strips.
+func stripCase(r *rand.Rand, cols, groups, depth, outs, keys int, place func([]float32) []float32) (t attentionStrip, k, v []float32) {
+	random := func(n int) []float32 {
+		x := make([]float32, n)
+		for i := range x {
+			x[i] = 2*r.Float32() - 1
+		}
+		return place(x)
+	}
+	t = attentionStrip{cols, random(depth * cols), random(4 * outs * cols), random(cols), random(cols), random(cols), random(max(4*groups, keys) * cols)}
+	return t, random(4 * groups * depth), random(4 * outs * keys)
+}
+
+// TestAttentionLoops holds each path's loops on strips to the portable ones.
+func TestAttentionLoops(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for i := range 60 {
+			r := rand.New(rand.NewPCG(uint64(i), 3))
+			cols := (2 + i%2) * attentionLanes()
+			groups, depth, outs, keys, more := 1+r.IntN(9), 1+r.IntN(40), 1+r.IntN(12), 1+r.IntN(40), r.IntN(2) == 0
+			run := func(portable bool) [][]float32 {
+				s, k, v := stripCase(rand.New(rand.NewPCG(uint64(i), 4)), cols, groups, depth, outs, keys, func(x []float32) []float32 { return x })
+				if portable {
+					scoresGo(s.s, k, s.q, s.top, cols, groups, depth, 4*depth, more)
+					valuesGo(s.acc, v, s.s, s.factor, cols, outs, keys, 4*keys)
+					scaleColumnsGo(s.acc, 4*outs, cols, s.sum)
+					outerGo(s.s, k, s.q, cols, groups, depth, depth)
+					return [][]float32{s.s, s.top, s.acc}
+				}
+				vecScores(s, k, s.q, s.top, groups, depth, 4*depth, more)
+				vecValues(s, v, outs, keys, 4*keys)
+				vecScaleColumns(s.acc, 4*outs, cols, s.sum)
+				vecOuter(s.s, k, s.q, cols, groups, depth, depth)
+				return [][]float32{s.s, s.top, s.acc}
+			}
+			want := run(true)
+			for j, got := range run(false) {
+				closeTo(t, fmt.Sprintf("case %d, result %d", i, j), got, widen(want[j]), 2e-6)
+			}
+		}
+	})
+}
+
 func BenchmarkAttention(b *testing.B) {
 	for _, a := range []Attention{
 		{N: 1, Heads: 2, Tq: 1024, Tk: 1024, D: 24}, {N: 1, Heads: 4, Tq: 256, Tk: 256, D: 24},
 		{N: 1, Heads: 4, Tq: 64, Tk: 64, D: 24}, {N: 1, Heads: 2, Tq: 1024, Tk: 8, D: 24},
+		{N: 1, Heads: 8, Tq: 384, Tk: 4096, D: 40}, {N: 1, Heads: 8, Tq: 512, Tk: 77, D: 40}, {N: 1, Heads: 8, Tq: 256, Tk: 256, D: 160},
 	} {
 		width := a.Heads * a.D
 		q, k, v, o := normals(a.Tq*width, 1), normals(a.Tk*width, 2), normals(a.Tk*width, 3), make([]float32, a.Tq*width)

@@ -59,7 +59,9 @@ func (c Conv) must(name string, y, x, w []float32) {
 	}
 	mustHave(name, "x", x, c.N*c.Cin*c.H*c.W)
 	mustHave(name, "y", y, c.N*c.Cout*c.OutH()*c.OutW())
-	mustHave(name, "w", w, c.Cout*c.Cin*c.KH*c.KW)
+	if w != nil {
+		mustHave(name, "w", w, c.Cout*c.Cin*c.KH*c.KW)
+	}
 }
 
 func mustHave(function, name string, s []float32, want int) {
@@ -78,11 +80,16 @@ func (c Conv) forward() *correlation {
 	for v := range cols {
 		cols[v] = v*c.DilW - c.PadLeft
 	}
-	return newCorrelation(c.Cin, c.H, c.W, c.Cout, c.OutH(), c.OutW(), c.StrideH, c.StrideW, rows, cols)
+	k := newCorrelation(c.Cin, c.H, c.W, c.Cout, c.OutH(), c.OutW(), c.StrideH, c.StrideW, rows, cols)
+	k.widen()
+	return k
 }
 
-// ScratchForward returns how many floats of scratch ConvForward wants with a pool of the given number of threads.
+// ScratchForward returns how many floats of scratch ConvForward and ConvRun want with a pool of the given number of threads.
 func (c Conv) ScratchForward(threads int) int {
+	if m := c.Math.Effective(); m != Float32 {
+		return newBFConv(c, m, threads).scratch(threads)
+	}
 	if c.winogradWins() {
 		return newWinograd(c, threads).scratch(threads)
 	}
@@ -91,7 +98,7 @@ func (c Conv) ScratchForward(threads int) int {
 
 func (c Conv) scratchDirect(threads int) int {
 	k := c.forward()
-	n := roundUp(k.k(), 16) + threads*k.workFloats()
+	n := roundUp(c.N*c.Cout, 16) + roundUp(k.k(), 16) + threads*k.workFloats()
 	if !k.raw {
 		n += spreadBatch(c.N, threads, k.oh*k.ow).frames() * roundUp(k.frame.floats(), 16)
 	}
@@ -101,21 +108,108 @@ func (c Conv) scratchDirect(threads int) int {
 // ConvForward computes y, overwriting it; bias has Cout values or is nil. scratch has ScratchForward floats of any content.
 // y must not overlap the inputs. The bits of an image depend on neither N nor the pool's threads.
 func ConvForward(p *Pool, c Conv, y, x, w, bias, scratch []float32) {
-	c.must("ConvForward", y, x, w)
-	if bias != nil {
-		mustHave("ConvForward", "bias", bias, c.Cout)
-	}
-	if c.winogradWins() {
-		newWinograd(c, p.Threads()).forward(p, y, x, w, bias, scratch)
-		return
-	}
-	c.direct(p, y, x, w, bias, scratch)
+	ConvRun(p, c, ConvArgs{Y: y, X: x, W: w, Bias: bias, Scratch: scratch})
 }
 
-// direct is ConvForward as an implicit matrix product.
-func (c Conv) direct(p *Pool, y, x, w, bias, scratch []float32) {
+// ConvArgs are the operands of ConvRun. Y, X and W are laid out as Conv says.
+type ConvArgs struct {
+	Y, X, W []float32
+	// Packed is W as the convolution's Packing lays it out, or nil; with it W is not read and may be nil.
+	Packed   []float32
+	Bias     []float32 // [Cout], or nil
+	Add      []float32 // [N,Cout], added to all pixels of a channel, or nil
+	SiLU     bool      // x*sigmoid(x) of the sum so far
+	Residual []float32 // as Y, added last, or nil; may be Y itself
+	Scratch  []float32 // ScratchForward floats of any content
+}
+
+// Packing returns how ConvRun likes the weights, and false if it takes them as they are. It is the same for all sizes of image
+// and dilations for which it is true.
+func (c Conv) Packing() (Packing, bool) {
+	if m := c.Math.Effective(); m != Float32 {
+		return c.bfPacking(m), true
+	}
+	if !c.winogradWins() || c.winogradIsLarge() {
+		return Packing{}, false
+	}
+	return Packing{Kind: PackWinograd, O: c.Cout, K: c.Cin, KH: c.KH, KW: c.KW, Engine: active.name}, true
+}
+
+// ConvRun computes y = silu(conv(x) + bias[o] + add[n,o]) + residual, with only those parts that are asked for, in one pass over
+// y. y must overlap none of the inputs, except that it may be the residual. The bits of an image depend on neither N, nor the
+// pool's threads, nor on whether the weights are packed.
+func ConvRun(p *Pool, c Conv, a ConvArgs) {
+	w := a.W
+	if a.Packed != nil {
+		k, ok := c.Packing()
+		if !ok {
+			panic("kernels: ConvRun: packed weights for a convolution that has no Packing")
+		}
+		mustHave("ConvRun", "packed", a.Packed, k.Floats())
+		w = nil
+	} else {
+		mustHave("ConvRun", "w", w, c.Cout*c.Cin*c.KH*c.KW)
+	}
+	c.must("ConvRun", a.Y, a.X, nil)
+	if a.Bias != nil {
+		mustHave("ConvRun", "bias", a.Bias, c.Cout)
+	}
+	if a.Add != nil {
+		mustHave("ConvRun", "add", a.Add, c.N*c.Cout)
+	}
+	if a.Residual != nil {
+		mustHave("ConvRun", "residual", a.Residual, c.N*c.Cout*c.OutH()*c.OutW())
+	}
+	if m := c.Math.Effective(); m != Float32 {
+		newBFConv(c, m, p.Threads()).run(p, bfConvArgs{y: a.Y, x: a.X, w: a.W, packed: a.Packed, bias: a.Bias, add: a.Add, residual: a.Residual, silu: a.SiLU, scratch: a.Scratch})
+		return
+	}
+	if c.winogradWins() {
+		newWinograd(c, p.Threads()).forward(p, &a)
+		return
+	}
+	c.direct(p, &a)
+}
+
+// finish writes what comes after the convolution: values hold its outputs from y[at], and are overwritten.
+func (a *ConvArgs) finish(at int, values []float32) {
+	if a.SiLU {
+		vecSiLU(values, values)
+	}
+	y := a.Y[at : at+len(values)]
+	if a.Residual == nil {
+		copy(y, values)
+		return
+	}
+	vecAdd(y, values, a.Residual[at:at+len(values)])
+}
+
+// biases writes what is added to all pixels of a channel to b, which has N*cout floats where there is an Add and cout without,
+// and returns how far apart those of two images are. cout is Cout rounded up.
+func (a *ConvArgs) biases(c *Conv, b []float32, cout int) (perN int) {
+	for n := 0; n*cout < len(b); n++ {
+		own := b[n*cout:][:cout]
+		clear(own)
+		copy(own[:c.Cout], a.Bias)
+		if a.Add != nil {
+			vecAdd(own[:c.Cout], own[:c.Cout], a.Add[n*c.Cout:][:c.Cout])
+		}
+	}
+	if a.Add != nil {
+		return cout
+	}
+	return 0
+}
+
+// direct is ConvRun as an implicit matrix product.
+func (c Conv) direct(p *Pool, a *ConvArgs) {
 	k, threads := c.forward(), p.Threads()
-	s := carver{scratch}
+	s := carver{a.Scratch}
+	bias, perN := a.Bias, 0
+	if a.Add != nil {
+		bias = s.take(c.N * c.Cout)
+		perN = a.biases(&c, bias, c.Cout)
+	}
 	off := asInt32(s.take(k.k()))
 	k.offsets(off)
 	work := s.take(threads * k.workFloats())
@@ -127,8 +221,14 @@ func (c Conv) direct(p *Pool, y, x, w, bias, scratch []float32) {
 	}
 	plane, nr := k.oh*k.ow, 2*k.e.vec
 	g := splitGrid(threads, c.Cout, k.columns()*nr)
-	images.run(p, k.e, &k.frame, frames, x, k.raw, func(n, count int, b []float32, step, worker int) {
-		job := &product{a: w, ars: k.k(), off: off, bias: bias, dst: y[n*c.Cout*plane:], dstStep: c.Cout * plane, b: b, bStep: step, images: count}
+	images.run(p, k.e, &k.frame, frames, a.X, k.raw, func(n, count int, b []float32, step, worker int) {
+		job := &product{pool: p, a: a.W, ars: k.k(), off: off, bias: bias, biasStep: perN, dst: a.Y[n*c.Cout*plane:], dstStep: c.Cout * plane, b: b, bStep: step, images: count, silu: a.SiLU}
+		if a.Residual != nil {
+			job.residual = a.Residual[n*c.Cout*plane:]
+		}
+		if bias != nil {
+			job.bias = bias[n*perN:]
+		}
 		if worker >= 0 {
 			k.compute(job, 0, c.Cout, 0, k.columns(), buffers(worker))
 			return

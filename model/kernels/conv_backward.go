@@ -147,7 +147,7 @@ func ConvBackwardData(p *Pool, c Conv, dx, dy, w, scratch []float32) {
 		s := carver{scratch}
 		turned := s.take(c.Cin * c.Cout * c.KH * c.KW)
 		c.turn(p, turned, w)
-		newWinograd(a, p.Threads()).forward(p, dx, dy, turned, nil, s.rest)
+		newWinograd(a, p.Threads()).forward(p, &ConvArgs{Y: dx, X: dy, W: turned, Scratch: s.rest})
 		return
 	}
 	c.dataDirect(p, dx, dy, w, scratch)

@@ -230,6 +230,9 @@ func TestConvShapes(t *testing.T) {
 		square(33, 12, 8, 4, 3, 1, 1),
 		square(3, 24, 40, 16, 3, 1, 1), // Winograd forward and backward
 		pad(square(2, 17, 36, 16, 3, 1, 2), 3, 1, 0, 4),
+		square(2, 18, 20, 16, 5, 1, 2),
+		square(1, 17, 24, 13, 7, 1, 1),
+		square(1, 200, 176, 5, 3, 1, 1), // by strips of outputs
 		square(13, 8, 12, 8, 3, 2, 1),
 		square(9, 20, 14, 4, 1, 1, 1),
 		square(1, 3, 104, 6, 3, 1, 1),

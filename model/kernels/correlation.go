@@ -170,6 +170,25 @@ type correlation struct {
 	// raw says that B is the source image itself: nothing is padded and no group is ragged.
 	raw bool
 	e   *engine
+	// nr is the width of a tile: the micro-kernel's, or panelWidth for panels that the product kernel of Winograd's algorithm takes.
+	nr int
+	// kc is the longest run of a sum in registers.
+	kc int
+}
+
+// panelWidth is the width of a panel of a widened correlation.
+const panelWidth = 24
+
+// panelDepth is its longest run of a sum: with the rows of A, a panel should fill no more than the first-level cache.
+const panelDepth = 128
+
+// widen lets the correlation go through panels as wide as the product kernel's, where there is one and enough rows of A share a
+// panel.
+func (k *correlation) widen() {
+	if k.e.kind == avx2 && k.k()%4 == 0 && k.m >= 160 {
+		k.nr, k.kc, k.packed = panelWidth, panelDepth, true
+		k.raw = k.frame.whole()
+	}
 }
 
 func newCorrelation(c, h, w, m, oh, ow, sh, sw int, rows, cols []int) *correlation {
@@ -177,8 +196,8 @@ func newCorrelation(c, h, w, m, oh, ow, sh, sw int, rows, cols []int) *correlati
 }
 
 func newCorrelationIn(f frame, m, oh, ow int, rows, cols []int) *correlation {
-	k := &correlation{frame: f, m: m, oh: oh, ow: ow, rows: rows, cols: cols, e: active}
-	vec, nr := k.e.vec, 2*k.e.vec
+	k := &correlation{frame: f, m: m, oh: oh, ow: ow, rows: rows, cols: cols, e: active, nr: 2 * active.vec, kc: active.kc}
+	vec, nr := k.e.vec, k.nr
 	// Packing a column of B costs about as much as multiplying it by 8 rows of A.
 	direct := roundUp(oh*((ow+vec-1)/vec), 2) * vec * m
 	panels := roundUp(oh*ow, nr) * (m + 8)
@@ -216,7 +235,7 @@ func (k *correlation) offsets(off []int32) {
 // columns returns how many tiles cover the output.
 func (k *correlation) columns() int {
 	if k.packed {
-		return ceilDiv(k.oh*k.ow, 2*k.e.vec)
+		return ceilDiv(k.oh*k.ow, k.nr)
 	}
 	return ceilDiv(k.oh*ceilDiv(k.ow, k.e.vec), 2)
 }
@@ -225,7 +244,7 @@ func (k *correlation) columns() int {
 const stripRows = 96
 
 // workFloats returns the size of a worker's buffers: a panel of B and a scratch tile of C.
-func (k *correlation) workFloats() int { return (maxKC + stripRows) * 2 * k.e.vec }
+func (k *correlation) workFloats() int { return (maxKC + stripRows) * k.nr }
 
 // group returns where group g of the direct order reads the frame and writes the output, and how many columns it has.
 func (k *correlation) group(g int) (from, to, width int) {
@@ -238,10 +257,14 @@ func (k *correlation) group(g int) (from, to, width int) {
 
 // product is what a correlation multiplies: A and consecutive images.
 type product struct {
+	pool           *Pool // asked now and then whether to stop; nil: never
 	a              []float32
 	ars            int
 	off            []int32
 	bias           []float32 // nil for none
+	biasStep       int       // from one image's to the next, 0 if they share it
+	silu           bool      // of the sums and bias
+	residual       []float32 // added last, like dst; nil for none
 	dst, b         []float32 // the first image's output [m, oh*ow] and frame
 	dstStep, bStep int       // to the next image's
 	images         int
@@ -251,45 +274,131 @@ type product struct {
 // all images before the next one pushes it out of the cache.
 func (k *correlation) compute(w *product, i0, i1, t0, t1 int, work []float32) {
 	for ; t0 < t1; t0 += k.tiles() {
-		for p0 := 0; p0 < len(w.off); p0 += k.e.kc {
+		w.pool.check() // a piece may be a whole image
+		if w.silu && w.residual != nil {
+			k.staged(w, i0, i1, t0, min(t0+k.tiles(), t1), work)
+			continue
+		}
+		for n := range w.images {
+			if w.residual != nil { // the sums are added to it
+				k.each(w, n, i0, i1, t0, min(t0+k.tiles(), t1), func(_ int, y, residual []float32) {
+					if &y[0] != &residual[0] {
+						copy(y, residual)
+					}
+				})
+			}
+		}
+		for p0 := 0; p0 < len(w.off); p0 += k.kc {
 			for n := range w.images {
 				k.block(w, n, p0, i0, i1, t0, min(t0+k.tiles(), t1), work)
+				if p0+k.kc >= len(w.off) {
+					k.after(w, n, i0, i1, t0, min(t0+k.tiles(), t1))
+				}
 			}
 		}
 	}
 }
 
+// after does what is left to do when the sums of tiles [t0,t1) are complete.
+func (k *correlation) after(w *product, n, i0, i1, t0, t1 int) {
+	late := k.nr == panelWidth && w.bias != nil // the product kernel knows no bias
+	if !late && !w.silu {
+		return
+	}
+	k.each(w, n, i0, i1, t0, t1, func(i int, y, _ []float32) {
+		switch {
+		case late && w.silu:
+			vecAffineSiLU(y, y, 1, w.bias[n*w.biasStep+i])
+		case late:
+			vecAffine(y, y, 1, w.bias[n*w.biasStep+i])
+		default:
+			vecSiLU(y, y)
+		}
+	})
+}
+
+// each calls f for what rows i of [i0,i1) of image n's output and residual have in tiles [t0,t1), which is consecutive.
+func (k *correlation) each(w *product, n, i0, i1, t0, t1 int, f func(i int, y, residual []float32)) {
+	plane := k.oh * k.ow
+	from, to := t0*k.nr, min(t1*k.nr, plane)
+	if !k.packed {
+		groups := k.oh * ceilDiv(k.ow, k.e.vec)
+		_, from, _ = k.group(2 * t0)
+		to = plane
+		if 2*t1 < groups {
+			_, to, _ = k.group(2 * t1)
+		}
+	}
+	for i := i0; i < i1; i++ {
+		at := n*w.dstStep + i*plane
+		var residual []float32
+		if w.residual != nil {
+			residual = w.residual[at+from : at+to]
+		}
+		f(i, w.dst[at+from:at+to], residual)
+	}
+}
+
 // tiles returns how many tiles are computed between two blocks of the sums, so that the piece of C waits in the second-level
 // cache.
-func (k *correlation) tiles() int { return max(1, (64<<10)/(k.m*2*k.e.vec)) }
+func (k *correlation) tiles() int { return max(1, (64<<10)/(k.m*k.nr)) }
+
+// where returns what tile u covers: where its groups read the frame (packed ones do not) and write the output, and how many columns
+// each has.
+func (k *correlation) where(u int) (from0, from1, to0, to1, n0, n1 int) {
+	vec, plane := k.e.vec, k.oh*k.ow
+	if k.nr == panelWidth { // one group only
+		to0 = u * panelWidth
+		return 0, 0, to0, to0, min(panelWidth, plane-to0), 0
+	}
+	if k.packed {
+		to0, to1 = u*2*vec, u*2*vec+vec
+		return 0, 0, to0, to1, min(vec, plane-to0), max(0, min(vec, plane-to1))
+	}
+	from0, to0, n0 = k.group(2 * u)
+	from1, to1 = from0, to0
+	if 2*u+1 < k.oh*((k.ow+vec-1)/vec) {
+		from1, to1, n1 = k.group(2*u + 1)
+	}
+	return
+}
 
 // block adds one block of the sums, from p0, to tiles of image n.
 func (k *correlation) block(w *product, n, p0, i0, i1, t0, t1 int, work []float32) {
-	e, vec, nr, plane := k.e, k.e.vec, 2*k.e.vec, k.oh*k.ow
+	e, vec, nr, plane := k.e, k.e.vec, k.nr, k.oh*k.ow
 	panel, edge := work[:maxKC*nr], work[maxKC*nr:]
-	off := w.off[p0:min(p0+e.kc, len(w.off))]
+	off := w.off[p0:min(p0+k.kc, len(w.off))]
 	dst, b := w.dst[n*w.dstStep:], w.b[n*w.bStep:]
-	t := tile{a: w.a[i0*w.ars+p0:], ars: w.ars, acs: 1, off: off, m: i1 - i0, ldc: plane, add: p0 > 0}
+	t := tile{a: w.a[i0*w.ars+p0:], ars: w.ars, acs: 1, off: off, m: i1 - i0, ldc: plane, add: p0 > 0 || w.residual != nil}
 	if w.bias != nil && p0 == 0 {
-		t.bias = w.bias[i0:i1]
+		t.bias = w.bias[n*w.biasStep:][i0:i1]
 	}
-	if k.packed {
+	if k.packed && k.nr != panelWidth {
 		t.off, t.b0, t.b1 = packedOffsets[nr][:len(off)], panel, panel[vec:]
 	}
 	dst = dst[i0*plane:]
-	for u := t0; u < t1; u++ {
-		var to0, to1, n0, n1 int
-		if k.packed {
-			to0, to1 = u*nr, u*nr+vec
-			n0, n1 = min(vec, plane-to0), max(0, min(vec, plane-to1))
-			k.pack(panel, b, off, to0, n0+n1)
-		} else {
-			var from0, from1 int
-			from0, to0, n0 = k.group(2 * u)
-			from1, to1, n1 = from0, to0, 0
-			if 2*u+1 < k.oh*((k.ow+vec-1)/vec) {
-				from1, to1, n1 = k.group(2*u + 1)
+	if k.nr == panelWidth {
+		for u := t0; u < t1; u++ {
+			n := min(panelWidth, plane-u*panelWidth)
+			if n%8 == 0 {
+				k.pack(panel, b, off, u*panelWidth, n, n)
+				winogradProduct(e, dst[u*panelWidth:], plane, t.a, w.ars, panel, n, t.m, len(off), t.add)
+				continue
 			}
+			k.pack(panel, b, off, u*panelWidth, n, panelWidth)
+			for i := 0; i < t.m; i += stripRows {
+				rows := min(stripRows, t.m-i)
+				winogradProduct(e, edge, panelWidth, t.a[i*w.ars:], w.ars, panel, panelWidth, rows, len(off), false)
+				addRows(dst[i*plane+u*panelWidth:], plane, edge, panelWidth, rows, n, t.add)
+			}
+		}
+		return
+	}
+	for u := t0; u < t1; u++ {
+		from0, from1, to0, to1, n0, n1 := k.where(u)
+		if k.packed {
+			k.pack(panel, b, off, to0, n0+n1, nr)
+		} else {
 			t.b0, t.b1 = b[from0:], b[from1:]
 		}
 		if n0 == vec && n1 == vec {
@@ -303,6 +412,55 @@ func (k *correlation) block(w *product, n, p0, i0, i1, t0, t1 int, work []float3
 			continue
 		}
 		k.ragged(t, dst[to0:], n0, dst[min(to1, len(dst)):], n1, edge)
+	}
+}
+
+// staged computes tiles whole before they go to the output, with the same sums: y may be the residual, which is wanted after the
+// activation.
+func (k *correlation) staged(w *product, i0, i1, t0, t1 int, work []float32) {
+	e, vec, nr, plane := k.e, k.e.vec, k.nr, k.oh*k.ow
+	panel, edge := work[:maxKC*nr], work[maxKC*nr:]
+	wide := nr == panelWidth
+	for n := range w.images {
+		b := w.b[n*w.bStep:]
+		for u := t0; u < t1; u++ {
+			from0, from1, to0, to1, n0, n1 := k.where(u)
+			for i := i0; i < i1; i += stripRows {
+				t := tile{ars: w.ars, acs: 1, m: min(stripRows, i1-i), ldc: nr, c0: edge, c1: edge[vec:]}
+				for p0 := 0; p0 < len(w.off); p0 += k.kc {
+					t.off = w.off[p0:min(p0+k.kc, len(w.off))]
+					t.a, t.add = w.a[i*w.ars+p0:], p0 > 0
+					switch {
+					case wide:
+						k.pack(panel, b, t.off, to0, n0, nr)
+						winogradProduct(e, edge, nr, t.a, w.ars, panel, nr, t.m, len(t.off), t.add)
+						continue
+					case k.packed:
+						k.pack(panel, b, t.off, to0, n0+n1, nr)
+						t.off, t.b0, t.b1 = packedOffsets[nr][:len(t.off)], panel, panel[vec:]
+					default:
+						t.b0, t.b1 = b[from0:], b[from1:]
+					}
+					t.run(e)
+				}
+				for r := range t.m {
+					bias := float32(0)
+					if w.bias != nil {
+						bias = w.bias[n*w.biasStep+i+r]
+					}
+					at := n*w.dstStep + (i+r)*plane
+					for g, to := range [2]int{to0, to1} {
+						count := [2]int{n0, n1}[g]
+						if count == 0 {
+							continue
+						}
+						values := edge[r*nr+g*vec:][:count]
+						vecAffineSiLU(values, values, 1, bias)
+						vecAdd(w.dst[at+to:at+to+count], values, w.residual[at+to:at+to+count])
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -326,9 +484,8 @@ func (k *correlation) ragged(t tile, c0 []float32, n0 int, c1 []float32, n1 int,
 }
 
 // pack copies the n <= nr columns of B that belong to outputs p, p+1, ... into a panel of width nr.
-func (k *correlation) pack(panel, b []float32, off []int32, p, n int) {
-	nr := 2 * k.e.vec
-	if k.ow == 4 && n == 16 && p%4 == 0 && gatherRows(k.e, panel, b[p/4*k.frame.pw:], off, k.frame.pw) {
+func (k *correlation) pack(panel, b []float32, off []int32, p, n, nr int) {
+	if nr == 16 && k.ow == 4 && n == 16 && p%4 == 0 && gatherRows(k.e, panel, b[p/4*k.frame.pw:], off, k.frame.pw) {
 		return
 	}
 	if k.raw && k.ow == k.frame.pw && len(k.rows)*len(k.cols) == 1 { // outputs in flat order read pixels in flat order
@@ -354,6 +511,10 @@ func (k *correlation) pack(panel, b []float32, off []int32, p, n int) {
 		case 16:
 			for r, o := range off {
 				*(*[16]float32)(to[r*nr:]) = *(*[16]float32)(from[o:])
+			}
+		case 24:
+			for r, o := range off {
+				*(*[24]float32)(to[r*nr:]) = *(*[24]float32)(from[o:])
 			}
 		default:
 			for r, o := range off {

@@ -116,14 +116,19 @@ func ScaleChannels(p *Pool, N, C, HW, first int, scale float32, y, x []float32) 
 	}
 	need("ScaleChannels: y", y, N*C*HW)
 	need("ScaleChannels: x", x, N*C*HW)
-	runChunks(p, N*C, rowsPerTask(HW), func(lo, hi int) {
+	eachChunk(p, N*C, rowsPerTask(HW), scaling{operands{y: y, a: x, n: HW, m: C, scale: scale}, first}, func(s *scaling, lo, hi int) {
 		for i := lo; i < hi; i++ {
-			from, to := x[i*HW:][:HW], y[i*HW:][:HW]
-			if i%C < first {
-				vecAffine(to, from, scale, 0)
+			from, to := s.a[i*s.n:][:s.n], s.y[i*s.n:][:s.n]
+			if i%s.m < s.first {
+				vecAffine(to, from, s.scale, 0)
 			} else {
 				copy(to, from)
 			}
 		}
 	})
+}
+
+type scaling struct {
+	operands
+	first int
 }

@@ -52,6 +52,12 @@ func Gemm(p *Pool, m, n, k int, c []float32, ldc int, a []float32, ars, acs int,
 	if m <= 0 || n <= 0 {
 		return
 	}
+	// Packing all of B pays with many rows of A, packing rows of A that do not lie along k as well with many columns. Long sums
+	// would be cut, and threads would wait for each other at every cut.
+	if acs == 1 && m >= 1024 && n >= active.vec && k > 64 && k <= 1536 || acs != 1 && m >= 96 && n >= 640 && k >= 256 && k <= 1024 {
+		gemmLarge(p, m, n, k, c, ldc, a, ars, acs, b, ldb, accumulate)
+		return
+	}
 	g := splitGrid(p.Threads(), m, n)
 	p.Run(g.units(), func(u int) {
 		i0, i1, j0, j1 := g.unit(u)
@@ -62,6 +68,20 @@ func Gemm(p *Pool, m, n, k int, c []float32, ldc int, a []float32, ars, acs int,
 		gemmBlock(i1-i0, j1-j0, k, c[i0*ldc+j0:], ldc, au, ars, acs, bu, ldb, accumulate)
 	})
 }
+
+// gemmLarge is Gemm with B, and A if need be, laid out as panels first.
+func gemmLarge(p *Pool, m, n, k int, c []float32, ldc int, a []float32, ars, acs int, b []float32, ldb int, accumulate bool) {
+	g := matmul{e: active, m: m, n: n, k: k, a: a, ars: ars, acs: acs, b: b, ldb: ldb, c: c, ldc: ldc, accumulate: accumulate}
+	buffer := matmulPool.Get().(*[]float32)
+	defer matmulPool.Put(buffer)
+	if want := g.scratch(p.Threads()); len(*buffer) < want {
+		*buffer = make([]float32, want)
+	}
+	g.run(p, *buffer)
+}
+
+// matmulPool keeps buffers between calls.
+var matmulPool = sync.Pool{New: func() any { return new([]float32) }}
 
 // grid cuts an m x n matrix into blocks of rows by columns.
 type grid struct{ m, n, mb, nb int }

@@ -62,6 +62,12 @@ func TestStaysInsideSlices(t *testing.T) {
 			values := func(n int) []float32 { return walled(t, uniform(r, n), n, i%3 != 0) }
 			x, w, bias, y, s := values(l.T*l.K), values(l.O*l.K), values(l.O), values(l.T*l.O), values(l.Scratch(2))
 			LinearForward(p, l, y, x, w, bias, s)
+			k, _ := l.Packing()
+			packed := values(k.Floats())
+			k.Pack(p, packed, w)
+			LinearRun(p, l, LinearArgs{Y: y, X: x, Packed: packed, Bias: bias, Residual: values(l.T * l.O), Scratch: s})
+			Gemm(p, l.T, l.O, l.K, y, l.O, x, l.K, 1, values(l.K*l.O), l.O, true)
+			gemmLarge(p, l.T, l.O, l.K, y, l.O, x, 1, l.T, values(l.K*l.O), l.O, true)
 			LinearBackwardData(p, l, x, y, w, s)
 			LinearBackwardWeight(p, l, w, y, x, s)
 		}
@@ -79,4 +85,15 @@ func TestTileStaysInsideSlices(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Nor the one for packed panels.
+func TestStripStaysInsideSlices(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(37, 9))
+		for i := range 60 {
+			s := randomStrip(r, active, func(v []float32) []float32 { return walled(t, v, len(v), i%3 != 0) })
+			s.run(active)
+		}
+	})
 }

@@ -1,16 +1,24 @@
 package kernels
 
+// operands is the state of a loop over the elements, rows or planes of a result y
+// of operands a and b: sizes n and m and a factor as the loop wants them.
+type operands struct {
+	y, a, b []float32
+	n, m    int
+	scale   float32
+}
+
 // Add computes y = a + b element by element; y may be a or b.
 func Add(p *Pool, y, a, b []float32) {
 	need("Add: y", y, len(a))
 	need("Add: b", b, len(a))
-	runChunks(p, len(a), chunk, func(lo, hi int) { vecAdd(y[lo:hi], a[lo:hi], b[lo:hi]) })
+	eachChunk(p, len(a), chunk, operands{y: y, a: a, b: b}, func(s *operands, lo, hi int) { vecAdd(s.y[lo:hi], s.a[lo:hi], s.b[lo:hi]) })
 }
 
 // Scale computes y = s*x; y may be x.
 func Scale(p *Pool, y, x []float32, s float32) {
 	need("Scale: y", y, len(x))
-	runChunks(p, len(x), chunk, func(lo, hi int) { vecAffine(y[lo:hi], x[lo:hi], s, 0) })
+	eachChunk(p, len(x), chunk, operands{y: y, a: x, scale: s}, func(s *operands, lo, hi int) { vecAffine(s.y[lo:hi], s.a[lo:hi], s.scale, 0) })
 }
 
 // AddChannel computes y = x + t[n,c] for x [N,C,HW] and t [N,C]; y may be x.
@@ -18,9 +26,9 @@ func AddChannel(p *Pool, N, C, HW int, y, x, t []float32) {
 	need("AddChannel: y", y, N*C*HW)
 	need("AddChannel: x", x, N*C*HW)
 	need("AddChannel: t", t, N*C)
-	runChunks(p, N*C, rowsPerTask(HW), func(lo, hi int) {
+	eachChunk(p, N*C, rowsPerTask(HW), operands{y: y, a: x, b: t, n: HW}, func(s *operands, lo, hi int) {
 		for i := lo; i < hi; i++ {
-			vecAffine(y[i*HW:(i+1)*HW], x[i*HW:(i+1)*HW], 1, t[i])
+			vecAffine(s.y[i*s.n:(i+1)*s.n], s.a[i*s.n:(i+1)*s.n], 1, s.b[i])
 		}
 	})
 }
@@ -75,11 +83,25 @@ func ConcatChannels(p *Pool, N, HW int, y, a []float32, ca int, b []float32, cb 
 	need("ConcatChannels: y", y, N*(ca+cb)*HW)
 	need("ConcatChannels: a", a, N*ca*HW)
 	need("ConcatChannels: b", b, N*cb*HW)
-	p.Run(N, func(n int) {
-		out := y[n*(ca+cb)*HW : (n+1)*(ca+cb)*HW]
-		copy(out[:ca*HW], a[n*ca*HW:])
-		copy(out[ca*HW:], b[n*cb*HW:])
+	copyBlocks(p, N, y, (ca+cb)*HW, a, ca*HW)
+	copyBlocks(p, N, y[ca*HW:], (ca+cb)*HW, b, cb*HW)
+}
+
+// copyBlocks copies n blocks of size floats that lie one after the other in src
+// to places step apart in dst.
+func copyBlocks(p *Pool, n int, dst []float32, step int, src []float32, size int) {
+	const part = 4 * chunk
+	each(p, n*ceilDiv(size, part), blocks{dst, src, step, size}, func(s *blocks, _, i int) {
+		parts := ceilDiv(s.size, part)
+		n, lo := i/parts, i%parts*part
+		hi := min(lo+part, s.size)
+		copy(s.dst[n*s.step+lo:n*s.step+hi], s.src[n*s.size+lo:n*s.size+hi])
 	})
+}
+
+type blocks struct {
+	dst, src   []float32
+	step, size int
 }
 
 // SplitChannels is ConcatChannels' adjoint: it copies dy [N,ca+cb,HW] to da and
@@ -103,14 +125,19 @@ func SplitChannels(p *Pool, N, HW int, da []float32, ca int, db []float32, cb in
 	})
 }
 
+type transposing struct {
+	y, x       []float32
+	r, c, rows int // rows in one task
+}
+
 // transposeBatch transposes N matrices [R,C] to [C,R]; a task takes a block of
 // rows.
 func transposeBatch(p *Pool, N, R, C int, y, x []float32) {
 	rows := max(64, chunk/max(C, 1)&^7)
-	tasks := (R + rows - 1) / rows
-	p.Run(N*tasks, func(i int) {
-		n, lo := i/tasks, i%tasks*rows
-		transposeFast(active, y[n*R*C+lo:(n+1)*R*C], R, x[n*R*C+lo*C:(n+1)*R*C], C, min(rows, R-lo), C)
+	each(p, N*ceilDiv(R, rows), transposing{y, x, R, C, rows}, func(s *transposing, _, i int) {
+		tasks := ceilDiv(s.r, s.rows)
+		n, lo, size := i/tasks, i%tasks*s.rows, s.r*s.c
+		transposeFast(active, s.y[n*size+lo:(n+1)*size], s.r, s.x[n*size+lo*s.c:(n+1)*size], s.c, min(s.rows, s.r-lo), s.c)
 	})
 }
 
@@ -135,13 +162,15 @@ func AvgPool2(p *Pool, NC, H, W int, y, x []float32) {
 	oh, ow := H/2, W/2
 	need("AvgPool2: y", y, NC*oh*ow)
 	need("AvgPool2: x", x, NC*H*W)
-	runChunks(p, NC, rowsPerTask(H*W), func(lo, hi int) {
+	eachChunk(p, NC, rowsPerTask(H*W), operands{y: y, a: x, n: H, m: W}, func(s *operands, lo, hi int) {
+		H, W := s.n, s.m
+		oh, ow := H/2, W/2
 		for c := lo; c < hi; c++ {
 			for i := range oh {
-				top := x[(c*H+2*i)*W : (c*H+2*i+1)*W]
-				bottom := x[(c*H+2*i+1)*W : (c*H+2*i+2)*W]
+				top := s.a[(c*H+2*i)*W : (c*H+2*i+1)*W]
+				bottom := s.a[(c*H+2*i+1)*W : (c*H+2*i+2)*W]
 				for j := range ow {
-					y[(c*oh+i)*ow+j] = 0.25 * ((top[2*j] + top[2*j+1]) + (bottom[2*j] + bottom[2*j+1]))
+					s.y[(c*oh+i)*ow+j] = 0.25 * ((top[2*j] + top[2*j+1]) + (bottom[2*j] + bottom[2*j+1]))
 				}
 			}
 		}
@@ -170,9 +199,9 @@ func AvgPool2Backward(p *Pool, NC, H, W int, dx, dy []float32) {
 func MeanSpatial(p *Pool, N, C, HW int, y, x []float32) {
 	need("MeanSpatial: y", y, N*C)
 	need("MeanSpatial: x", x, N*C*HW)
-	runChunks(p, N*C, rowsPerTask(HW), func(lo, hi int) {
+	eachChunk(p, N*C, rowsPerTask(HW), operands{y: y, a: x, n: HW}, func(s *operands, lo, hi int) {
 		for i := lo; i < hi; i++ {
-			y[i] = float32(vecSum(x[i*HW:(i+1)*HW]) / float64(HW))
+			s.y[i] = float32(vecSum(s.a[i*s.n:(i+1)*s.n]) / float64(s.n))
 		}
 	})
 }

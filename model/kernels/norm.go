@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"sync"
+)
 
 // GroupNorm normalises x [N,C,HW] over groups of C/Groups neighbouring
 // channels, scales and shifts each channel, and optionally applies SiLU:
@@ -24,37 +27,123 @@ func (g GroupNorm) check() {
 	}
 }
 
-// moments returns the mean and 1/sqrt(var+eps) of x, in two passes and float64.
-func moments(x []float32, eps float32) (mean, rstd float64) {
-	n := float64(len(x))
-	mean = vecSum(x) / n
-	return mean, 1 / math.Sqrt(vecSumSquares(x, mean)/n+float64(eps))
-}
-
 // GroupNormForward computes y [N,C,HW] from x; y may be x. gamma and beta are
-// [C]. Each group is one task, so neither batch nor threads change a bit.
+// [C].
+//
+// A group is one task: it is read from memory once for its statistics, and
+// normalised while it is still in the cache. Where there are fewer groups than
+// threads, or groups larger than a cache, the pieces of all groups are shared
+// out, first for the statistics and then to be normalised. Both ways give the
+// same bits, which depend on neither batch nor threads.
 func GroupNormForward(p *Pool, g GroupNorm, y, x, gamma, beta []float32) {
 	g.check()
 	need("GroupNormForward: y", y, g.N*g.C*g.HW)
 	need("GroupNormForward: x", x, g.N*g.C*g.HW)
 	need("GroupNormForward: gamma", gamma, g.C)
 	need("GroupNormForward: beta", beta, g.C)
-	per := g.C / g.Groups
-	p.Run(g.N*g.Groups, func(i int) {
-		lo := i * per * g.HW
-		mean, rstd := moments(x[lo:lo+per*g.HW], g.Eps)
-		for j := range per {
-			c := i%g.Groups*per + j
-			a := float64(gamma[c]) * rstd
-			b := float64(beta[c]) - mean*a
-			from, to := lo+j*g.HW, lo+(j+1)*g.HW
-			if g.SiLU {
-				vecAffineSiLU(y[from:to], x[from:to], float32(a), float32(b))
-			} else {
-				vecAffine(y[from:to], x[from:to], float32(a), float32(b))
-			}
-		}
-	})
+	groups, size := g.N*g.Groups, g.C/g.Groups*g.HW
+	if t := p.Threads(); groups >= 2*t || groups%t == 0 {
+		each(p, groups, normalising{g, y, x, gamma, beta, nil}, (*normalising).group)
+		return
+	}
+	pieces := ceilDiv(size, momentPiece)
+	stats := statsPool.Get().(*[]moment)
+	if n := groups * pieces; len(*stats) < n {
+		*stats = make([]moment, n)
+	}
+	s := normalising{g, y, x, gamma, beta, *stats}
+	each(p, groups*pieces, s, (*normalising).measure)
+	each(p, groups, s, (*normalising).join)
+	each(p, g.N*g.C, s, (*normalising).channel)
+	statsPool.Put(stats)
+}
+
+var statsPool = sync.Pool{New: func() any { return new([]moment) }}
+
+// momentPiece is how many numbers are measured in one piece, which stays in the
+// first-level cache between its two passes.
+const momentPiece = 4 << 10
+
+// moment is the count, mean and sum of squared differences from it of numbers.
+type moment struct{ n, mean, m2 float64 }
+
+func momentOf(x []float32) moment {
+	n := float64(len(x))
+	mean := vecSum(x) / n
+	return moment{n, mean, vecSumSquares(x, mean)}
+}
+
+// plus is the moment of a's and b's numbers together.
+//
+// Source: Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm
+// for Computing Sample Variances, 1979.
+func (a moment) plus(b moment) moment {
+	n, d := a.n+b.n, b.mean-a.mean
+	return moment{n, a.mean + d*(b.n/n), a.m2 + (b.m2 + d*d*(a.n*b.n/n))}
+}
+
+func (a moment) rstd(eps float32) float64 { return 1 / math.Sqrt(a.m2/a.n+float64(eps)) }
+
+// moments returns the mean and 1/sqrt(var+eps) of x, in float64, reading memory
+// once.
+func moments(x []float32, eps float32) (mean, rstd float64) {
+	m := momentOf(x[:min(momentPiece, len(x))])
+	for lo := momentPiece; lo < len(x); lo += momentPiece {
+		m = m.plus(momentOf(x[lo:min(lo+momentPiece, len(x))]))
+	}
+	return m.mean, m.rstd(eps)
+}
+
+// normalising is the state of GroupNormForward's loops.
+type normalising struct {
+	g                 GroupNorm
+	y, x, gamma, beta []float32
+	stats             []moment // of the pieces of every group, then of the group in its first
+}
+
+// group does group i alone.
+func (s *normalising) group(_, i int) {
+	per := s.g.C / s.g.Groups
+	mean, rstd := moments(s.x[i*per*s.g.HW:(i+1)*per*s.g.HW], s.g.Eps)
+	for j := range per {
+		s.scale(i*per+j, mean, rstd)
+	}
+}
+
+// scale normalises one channel of one image, c counted over all images.
+func (s *normalising) scale(c int, mean, rstd float64) {
+	a := float64(s.gamma[c%s.g.C]) * rstd
+	b := float64(s.beta[c%s.g.C]) - mean*a
+	y, x := s.y[c*s.g.HW:(c+1)*s.g.HW], s.x[c*s.g.HW:(c+1)*s.g.HW]
+	if s.g.SiLU {
+		vecAffineSiLU(y, x, float32(a), float32(b))
+	} else {
+		vecAffine(y, x, float32(a), float32(b))
+	}
+}
+
+// measure does piece i of all groups.
+func (s *normalising) measure(_, i int) {
+	size := s.g.C / s.g.Groups * s.g.HW
+	pieces := ceilDiv(size, momentPiece)
+	x := s.x[i/pieces*size:][:size]
+	lo := i % pieces * momentPiece
+	s.stats[i] = momentOf(x[lo:min(lo+momentPiece, size)])
+}
+
+// join adds up the pieces of group i.
+func (s *normalising) join(_, i int) {
+	pieces := ceilDiv(s.g.C/s.g.Groups*s.g.HW, momentPiece)
+	of := s.stats[i*pieces:][:pieces]
+	for _, m := range of[1:] {
+		of[0] = of[0].plus(m)
+	}
+}
+
+func (s *normalising) channel(_, c int) {
+	per := s.g.C / s.g.Groups
+	m := s.stats[c/per*ceilDiv(per*s.g.HW, momentPiece)]
+	s.scale(c, m.mean, m.rstd(s.g.Eps))
 }
 
 // ScratchBackward returns the floats of scratch GroupNormBackward wants.
@@ -136,16 +225,22 @@ func LayerNormForward(p *Pool, l LayerNorm, y, x, gamma, beta []float32) {
 	need("LayerNormForward: x", x, l.T*l.C)
 	need("LayerNormForward: gamma", gamma, l.C)
 	need("LayerNormForward: beta", beta, l.C)
-	gamma, beta = gamma[:l.C], beta[:l.C]
-	runChunks(p, l.T, rowsPerTask(l.C), func(lo, hi int) {
+	s := layerNorming{l, y, x, gamma[:l.C], beta[:l.C]}
+	eachChunk(p, l.T, rowsPerTask(l.C), s, func(s *layerNorming, lo, hi int) {
+		c := s.l.C
 		for t := lo; t < hi; t++ {
-			row, out := x[t*l.C:(t+1)*l.C], y[t*l.C:(t+1)*l.C]
-			mean, rstd := moments(row, l.Eps)
+			row, out := s.x[t*c:(t+1)*c], s.y[t*c:(t+1)*c]
+			mean, rstd := moments(row, s.l.Eps)
 			vecAffine(out, row, float32(rstd), float32(-mean*rstd))
-			vecMul(out, out, gamma)
-			vecAdd(out, out, beta)
+			vecMul(out, out, s.gamma)
+			vecAdd(out, out, s.beta)
 		}
 	})
+}
+
+type layerNorming struct {
+	l                 LayerNorm
+	y, x, gamma, beta []float32
 }
 
 // ScratchBackward returns the floats of scratch LayerNormBackward wants.

@@ -291,3 +291,31 @@ func BenchmarkGroupNormSiLU(b *testing.B) {
 func perElement(b *testing.B, n int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/elem")
 }
+
+// TestGroupNormWays: a group by one task and in pieces give the same bits, for
+// groups of one piece and many, and with more threads than groups.
+func TestGroupNormWays(t *testing.T) {
+	for _, g := range []GroupNorm{
+		{N: 1, C: 4, HW: 5, Groups: 1, Eps: 1e-5},
+		{N: 1, C: 6, HW: momentPiece, Groups: 3, Eps: 1e-5, SiLU: true},
+		{N: 2, C: 10, HW: 3001, Groups: 1, Eps: 1e-5, SiLU: true},
+		{N: 3, C: 4, HW: 2*momentPiece + 7, Groups: 2, Eps: 1e-5},
+	} {
+		n := g.N * g.C * g.HW
+		x, gamma, beta := normals(n, 1), normals(g.C, 2), normals(g.C, 3)
+		want := make([]float32, n)
+		GroupNormForward(nil, g, want, x, gamma, beta)
+		for _, threads := range []int{2, 4, 7} {
+			p := NewPool(threads)
+			y := make([]float32, n)
+			for range 2 {
+				GroupNormForward(p, g, y, x, gamma, beta)
+				sameBits(t, fmt.Sprintf("%+v on %d threads", g, threads), y, want)
+			}
+			copy(y, x)
+			GroupNormForward(p, g, y, y, gamma, beta)
+			sameBits(t, fmt.Sprintf("%+v on %d threads, in place", g, threads), y, want)
+			p.Close()
+		}
+	}
+}

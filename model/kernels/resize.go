@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"sync"
+)
 
 // lerpAxis says where each output position of a resized axis reads: positions
 // lo and lo+1 with weights w0 and w1. PyTorch's half-pixel rule (align_corners
@@ -85,7 +88,7 @@ func checkResize(where string, H, W, OH, OW int) {
 
 // copyChunks copies x to y in parallel.
 func copyChunks(p *Pool, y, x []float32) {
-	runChunks(p, len(x), 4*chunk, func(lo, hi int) { copy(y[lo:hi], x[lo:hi]) })
+	copyBlocks(p, 1, y, 0, x, len(x))
 }
 
 // ResizeBilinear resizes x [NC,H,W] to y [NC,OH,OW] with half-pixel bilinear
@@ -99,35 +102,88 @@ func ResizeBilinear(p *Pool, NC, H, W, OH, OW int, y, x []float32) {
 		copyChunks(p, y, x[:NC*H*W])
 		return
 	}
-	rows, cols := newLerpAxis(H, OH), newLerpAxis(W, OW)
-	workers, wide := poolThreads(p), len(cols.lo)
-	each := 2*wide + cols.padded
-	buf := make([]float32, workers*each)
-	runWorkers(p, workers, NC, func(w, c int) {
-		in, out := x[c*H*W:(c+1)*H*W], y[c*OH*OW:(c+1)*OH*OW]
-		own := buf[w*each : (w+1)*each]
-		// Two resized rows are kept: walking down, each source row is resized once.
-		slot, source := [2][]float32{own[:wide], own[wide : 2*wide]}, own[2*wide:]
-		held := [2]int32{-1, -1}
-		row := func(r int32) []float32 {
-			s := slot[r&1]
-			if held[r&1] != r {
-				copy(source, in[int(r)*W:(int(r)+1)*W])
-				vecGatherLerp(s, source, &cols)
-				held[r&1] = r
-			}
-			return s[:OW]
-		}
-		for i := range OH {
-			top, line := row(rows.lo[i]), out[i*OW:(i+1)*OW]
-			if rows.w1[i] == 0 {
-				copy(line, top)
-				continue
-			}
-			vecLerp(line, top, row(rows.lo[i]+1), rows.w0[i], rows.w1[i])
-		}
-	})
+	rows, cols := lerpAxes.get(H, OH), lerpAxes.get(W, OW)
+	buf := resizeBuffers.Get().(*[]float32)
+	if n := p.Threads() * (2*len(cols.lo) + cols.padded); len(*buf) < n {
+		*buf = make([]float32, n)
+	}
+	each(p, NC, bilinear{H, W, OH, OW, rows, cols, y, x, *buf}, (*bilinear).plane)
+	resizeBuffers.Put(buf)
 }
+
+var resizeBuffers = sync.Pool{New: func() any { return new([]float32) }}
+
+// bilinear is the state of a loop over planes.
+type bilinear struct {
+	H, W, OH, OW int
+	rows, cols   *lerpAxis
+	y, x, buf    []float32
+}
+
+func (s *bilinear) plane(w, c int) {
+	in, out := s.x[c*s.H*s.W:(c+1)*s.H*s.W], s.y[c*s.OH*s.OW:(c+1)*s.OH*s.OW]
+	wide := len(s.cols.lo)
+	each := 2*wide + s.cols.padded
+	own := s.buf[w*each : (w+1)*each]
+	// Two resized rows are kept: walking down, each source row is resized once.
+	slot, source := [2][]float32{own[:wide], own[wide : 2*wide]}, own[2*wide:]
+	held := [2]int32{-1, -1}
+	clear(source[s.W:]) // read with weight 0
+	row := func(r int32) []float32 {
+		to := slot[r&1]
+		if held[r&1] != r {
+			copy(source, in[int(r)*s.W:(int(r)+1)*s.W])
+			vecGatherLerp(to, source, s.cols)
+			held[r&1] = r
+		}
+		return to[:s.OW]
+	}
+	for i := range s.OH {
+		top, line := row(s.rows.lo[i]), out[i*s.OW:(i+1)*s.OW]
+		if s.rows.w1[i] == 0 {
+			copy(line, top)
+			continue
+		}
+		vecLerp(line, top, row(s.rows.lo[i]+1), s.rows.w0[i], s.rows.w1[i])
+	}
+}
+
+// axes keeps tables by the lengths of an axis, which are few: those of a
+// network's levels at the sizes that are drawn.
+type axes[T any] struct {
+	make func(in, out int) *T
+	mu   sync.Mutex
+	made map[[2]int]*T
+}
+
+// maxAxes bounds the tables kept.
+const maxAxes = 256
+
+func (a *axes[T]) get(in, out int) *T {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := [2]int{in, out}
+	t := a.made[key]
+	if t == nil {
+		if a.made == nil || len(a.made) >= maxAxes {
+			a.made = map[[2]int]*T{}
+		}
+		t = a.make(in, out)
+		a.made[key] = t
+	}
+	return t
+}
+
+var (
+	lerpAxes = axes[lerpAxis]{make: func(in, out int) *lerpAxis {
+		a := newLerpAxis(in, out)
+		return &a
+	}}
+	nearestAxes = axes[[]int]{make: func(in, out int) *[]int {
+		a := nearestSource(in, out)
+		return &a
+	}}
+)
 
 // gatherLerpGo: y[j] = w0[j]*x[lo[j]] + w1[j]*x[lo[j]+1]. x has padded elements,
 // zero beyond the source, y as many as the tables.
@@ -188,29 +244,40 @@ func UpsampleNearest(p *Pool, NC, H, W, OH, OW int, y, x []float32) {
 	checkResize("UpsampleNearest", H, W, OH, OW)
 	need("UpsampleNearest: y", y, NC*OH*OW)
 	need("UpsampleNearest: x", x, NC*H*W)
-	rows, cols := nearestSource(H, OH), nearestSource(W, OW)
-	runChunks(p, NC, rowsPerTask(OH*OW), func(first, last int) {
+	s := nearest{H, W, OH, OW, *nearestAxes.get(H, OH), *nearestAxes.get(W, OW), y, x}
+	eachChunk(p, NC, rowsPerTask(OH*OW), s, func(s *nearest, first, last int) {
 		for c := first; c < last; c++ {
-			out := y[c*OH*OW : (c+1)*OH*OW]
-			for i, r := range rows {
-				line := out[i*OW : (i+1)*OW]
-				if i > 0 && rows[i-1] == r {
-					copy(line, out[(i-1)*OW:i*OW])
-					continue
-				}
-				in := x[(c*H+r)*W : (c*H+r+1)*W]
-				if OW == 2*W {
-					for j, v := range in {
-						line[2*j], line[2*j+1] = v, v
-					}
-					continue
-				}
-				for j, s := range cols {
-					line[j] = in[s]
-				}
-			}
+			s.plane(c)
 		}
 	})
+}
+
+// nearest is the state of a loop over planes.
+type nearest struct {
+	H, W, OH, OW int
+	rows, cols   []int
+	y, x         []float32
+}
+
+func (s *nearest) plane(c int) {
+	out := s.y[c*s.OH*s.OW : (c+1)*s.OH*s.OW]
+	for i, r := range s.rows {
+		line := out[i*s.OW : (i+1)*s.OW]
+		if i > 0 && s.rows[i-1] == r {
+			copy(line, out[(i-1)*s.OW:i*s.OW])
+			continue
+		}
+		in := s.x[(c*s.H+r)*s.W : (c*s.H+r+1)*s.W]
+		if s.OW == 2*s.W {
+			for j, v := range in {
+				line[2*j], line[2*j+1] = v, v
+			}
+			continue
+		}
+		for j, from := range s.cols {
+			line[j] = in[from]
+		}
+	}
 }
 
 // UpsampleNearestBackward computes dx [NC,H,W], the adjoint of UpsampleNearest

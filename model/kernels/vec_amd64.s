@@ -37,6 +37,12 @@ VEC(e4, $0.041666666666666667)
 VEC(e5, $0.0083333333333333333)
 VEC(e6, $0.0013888888888888889)
 VEC(e7, $0.00019841269841269841)
+VEC(f3, $0.16666541993618011)
+VEC(f4, $0.041667379438877106)
+VEC(f5, $0.00836675614118576)
+VEC(f6, $0.0013851390685886145)
+// 1.5*2^23 + 127: the sum with n has n + 127, the exponent of 2^n, in its low bits.
+VEC(magicBias, $12583039.0)
 VEC(expMax, $89.0)
 VEC(expMin, $-104.0)
 // exp(-88) is below half the smallest normal number: it and all below become 0.
@@ -109,15 +115,24 @@ GLOBL tails<>(SB), RODATA|NOPTR, $64
 	VMULPS t, p, p; \
 	VMULPS n, p, x
 
-// EXPFLUSH: x = exp(x) for x <= 88; results below the normal numbers are 0.
-// Y15 = expFlush.
+// EXPFLUSH: x = exp(x) for x <= 88; results below the normal numbers are 0. With r the rest of x, 2^n * exp(r) is
+// 2^n + 2^n * r * (1 + r/2 + ..), the polynomial with the smallest largest error, below 0.05 ulp. Y15 = expFlush.
 #define EXPFLUSH(x, n, p) \
 	VMAXPS x, Y15, x; \
-	REDUCE(x, n, p); \
-	VCVTPS2DQ n, n; \
-	VPADDD bias<>(SB), n, n; \
+	VMOVUPS magicBias<>(SB), n; \
+	VFMADD231PS log2e<>(SB), x, n; \
+	VSUBPS magicBias<>(SB), n, p; \
+	VFNMADD231PS ln2hi<>(SB), p, x; \
+	VFNMADD231PS ln2lo<>(SB), p, x; \
 	VPSLLD $23, n, n; \
-	VMULPS n, p, x
+	VMOVUPS f6<>(SB), p; \
+	VFMADD213PS f5<>(SB), x, p; \
+	VFMADD213PS f4<>(SB), x, p; \
+	VFMADD213PS f3<>(SB), x, p; \
+	VFMADD213PS e2<>(SB), x, p; \
+	VFMADD213PS one<>(SB), x, p; \
+	VMULPS n, x, x; \
+	VFMADD213PS n, p, x
 
 // SIGMOIDDEN: e = exp(-z) for z > -87, else exp(87); d = 1 + e. Y14 = sigmoidMax.
 #define SIGMOIDDEN(z, e, d, n) \
@@ -287,10 +302,101 @@ TEXT ·affineSiLUGradAVX2(SB), NOSPLIT, $0-40
 	VMAXPS Y0, Y5, Y0; \
 	VFNMADD231PS Y1, Y3, Y0
 
+// BODYGELU2 is BODYGELU for Y0 and Y6 at once: each chain is long and waits for itself, so the two are woven together.
+#define BODYGELU2 \
+	VANDPS abs<>(SB), Y0, Y1; \
+	VANDPS abs<>(SB), Y6, Y7; \
+	VMULPS Y1, Y1, Y2; \
+	VMULPS Y7, Y7, Y8; \
+	VMULPS minusHalf<>(SB), Y2, Y2; \
+	VMULPS minusHalf<>(SB), Y8, Y8; \
+	VMAXPS Y2, Y15, Y2; \
+	VMAXPS Y8, Y15, Y8; \
+	VMOVUPS magicBias<>(SB), Y4; \
+	VMOVUPS magicBias<>(SB), Y10; \
+	VFMADD231PS log2e<>(SB), Y2, Y4; \
+	VFMADD231PS log2e<>(SB), Y8, Y10; \
+	VSUBPS magicBias<>(SB), Y4, Y5; \
+	VSUBPS magicBias<>(SB), Y10, Y11; \
+	VFNMADD231PS ln2hi<>(SB), Y5, Y2; \
+	VFNMADD231PS ln2hi<>(SB), Y11, Y8; \
+	VFNMADD231PS ln2lo<>(SB), Y5, Y2; \
+	VFNMADD231PS ln2lo<>(SB), Y11, Y8; \
+	VPSLLD $23, Y4, Y4; \
+	VPSLLD $23, Y10, Y10; \
+	VMOVUPS f6<>(SB), Y5; \
+	VMOVUPS f6<>(SB), Y11; \
+	VFMADD213PS f5<>(SB), Y2, Y5; \
+	VFMADD213PS f5<>(SB), Y8, Y11; \
+	VFMADD213PS f4<>(SB), Y2, Y5; \
+	VFMADD213PS f4<>(SB), Y8, Y11; \
+	VFMADD213PS f3<>(SB), Y2, Y5; \
+	VFMADD213PS f3<>(SB), Y8, Y11; \
+	VFMADD213PS e2<>(SB), Y2, Y5; \
+	VFMADD213PS e2<>(SB), Y8, Y11; \
+	VFMADD213PS one<>(SB), Y2, Y5; \
+	VFMADD213PS one<>(SB), Y8, Y11; \
+	VMULPS Y4, Y2, Y2; \
+	VMULPS Y10, Y8, Y8; \
+	VFMADD213PS Y4, Y5, Y2; \
+	VFMADD213PS Y10, Y11, Y8; \
+	VMOVUPS one<>(SB), Y4; \
+	VMOVUPS one<>(SB), Y10; \
+	VMOVUPS Y4, Y5; \
+	VMOVUPS Y10, Y11; \
+	VFMADD231PS tailP<>(SB), Y1, Y4; \
+	VFMADD231PS tailP<>(SB), Y7, Y10; \
+	VDIVPS Y4, Y5, Y4; \
+	VDIVPS Y10, Y11, Y10; \
+	VMOVUPS r9<>(SB), Y3; \
+	VMOVUPS r9<>(SB), Y9; \
+	VFMADD213PS r8<>(SB), Y4, Y3; \
+	VFMADD213PS r8<>(SB), Y10, Y9; \
+	VFMADD213PS r7<>(SB), Y4, Y3; \
+	VFMADD213PS r7<>(SB), Y10, Y9; \
+	VFMADD213PS r6<>(SB), Y4, Y3; \
+	VFMADD213PS r6<>(SB), Y10, Y9; \
+	VFMADD213PS r5<>(SB), Y4, Y3; \
+	VFMADD213PS r5<>(SB), Y10, Y9; \
+	VFMADD213PS r4<>(SB), Y4, Y3; \
+	VFMADD213PS r4<>(SB), Y10, Y9; \
+	VFMADD213PS r3<>(SB), Y4, Y3; \
+	VFMADD213PS r3<>(SB), Y10, Y9; \
+	VFMADD213PS r2<>(SB), Y4, Y3; \
+	VFMADD213PS r2<>(SB), Y10, Y9; \
+	VFMADD213PS r1<>(SB), Y4, Y3; \
+	VFMADD213PS r1<>(SB), Y10, Y9; \
+	VFMADD213PS r0<>(SB), Y4, Y3; \
+	VFMADD213PS r0<>(SB), Y10, Y9; \
+	VMULPS Y4, Y3, Y3; \
+	VMULPS Y10, Y9, Y9; \
+	VMULPS Y2, Y3, Y3; \
+	VMULPS Y8, Y9, Y9; \
+	VMULPS half<>(SB), Y3, Y3; \
+	VMULPS half<>(SB), Y9, Y9; \
+	VXORPS Y5, Y5, Y5; \
+	VXORPS Y11, Y11, Y11; \
+	VMAXPS Y0, Y5, Y0; \
+	VMAXPS Y6, Y11, Y6; \
+	VFNMADD231PS Y1, Y3, Y0; \
+	VFNMADD231PS Y7, Y9, Y6
+
 // func geluAVX2(y, x *float32, n int)
 TEXT ·geluAVX2(SB), NOSPLIT, $0-24
 	ARGS1
 	VMOVUPS expFlush<>(SB), Y15
+pairs:
+	CMPQ CX, $16
+	JLT  loop
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y6
+	BODYGELU2
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y6, 32(DI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JMP  pairs
 	LOOP1(BODYGELU)
 
 // Y0 = dy, Y1 = x: Y0 = dy * (Phi(x) + x*phi(x)).

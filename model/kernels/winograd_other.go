@@ -13,3 +13,11 @@ func winogradOutputs(_ *engine, y []float32, row, col int, m []float32, mStep in
 func winogradWeights(_ *engine, u []float32, uStep, next int, w []float32, wStep, n int) {
 	winogradWeightsPortable(u, uStep, next, w, wStep, n)
 }
+
+func winogradProduct(e *engine, m []float32, ldm int, v []float32, ldv int, u []float32, width, tiles, n int, add bool) {
+	winogradProductTile(e, m, ldm, v, ldv, u, width, tiles, n, add)
+}
+
+func transposeAhead(e *engine, dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	transposeBlocks(e, dst, ldd, src, lds, rows, cols)
+}
