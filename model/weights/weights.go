@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -20,7 +21,7 @@ import (
 )
 
 // Tensor is one named array as float32, row-major. Its slices belong to the
-// caller.
+// caller; of a file opened by Map, Data may be a read-only view.
 type Tensor struct {
 	Name string
 	// DType is the element type in the file: F32, F16, BF16 or F64.
@@ -44,7 +45,8 @@ type File struct {
 	src    io.ReaderAt
 	closer io.Closer
 	size   int64
-	data   int64 // offset of the first tensor byte
+	mapped []byte // the whole file, if Map opened it
+	data   int64  // offset of the first tensor byte
 	names  []string
 	byName map[string]*entry
 }
@@ -115,7 +117,12 @@ func (f *File) Close() error {
 	if f.closer == nil {
 		return nil
 	}
-	return f.closer.Close()
+	err := f.closer.Close()
+	if f.mapped != nil {
+		err = errors.Join(err, unmap(f.mapped))
+		f.mapped = nil
+	}
+	return err
 }
 
 // Names lists the tensors, sorted.
@@ -150,9 +157,12 @@ func (f *File) Float32(name string) (*Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]float32, e.count)
-	if err := f.read32(e, out); err != nil {
-		return nil, err
+	out := f.view(e)
+	if out == nil {
+		out = make([]float32, e.count)
+		if err := f.read32(e, out); err != nil {
+			return nil, err
+		}
 	}
 	return &Tensor{Name: name, DType: e.dtype, Shape: append([]int{}, e.shape...), Data: out}, nil
 }
@@ -231,8 +241,22 @@ func (f *File) Expect(name string, shape ...int) (*Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i := firstBad(t.Data); i >= 0 {
-		return nil, f.fault(name, badValue(t, i), badMend)
+	bad := -1
+	if f.view(e) != nil {
+		// Through the file, so that no page of the view becomes resident.
+		err = f.blocks32(e, func(at int, x []float32) {
+			if i := firstBad(x); bad < 0 && i >= 0 {
+				bad = at + i
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	} else {
+		bad = firstBad(t.Data)
+	}
+	if bad >= 0 {
+		return nil, f.fault(name, badValue(t, bad), badMend)
 	}
 	return t, nil
 }
@@ -309,6 +333,24 @@ func (f *File) blocks(e *entry, use func(at int, b []byte)) error {
 		off += int64(len(b))
 	}
 	return nil
+}
+
+// blocks32 is blocks for a tensor that is read as float32. x is overwritten by
+// the next piece.
+func (f *File) blocks32(e *entry, use func(at int, x []float32)) error {
+	convert := toFloat32(e.dtype)
+	if convert == nil {
+		return f.wrongType(e, "F32, F16, BF16 or F64")
+	}
+	var x []float32
+	return f.blocks(e, func(at int, b []byte) {
+		n := len(b) / e.width
+		if len(x) < n {
+			x = make([]float32, n)
+		}
+		convert(x[:n], b)
+		use(at, x[:n])
+	})
 }
 
 func (f *File) find(name string) (*entry, error) {

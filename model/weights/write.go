@@ -21,12 +21,17 @@ import (
 // flushed to the disk and renamed. Equal input gives equal bytes, in whatever
 // order the tensors come. NaN and infinity are stored as they are; a finite
 // value too large for F16 or BF16 is an error.
-func Write(path string, tensors []Tensor, metadata map[string]string, dtype string) (err error) {
+func Write(path string, tensors []Tensor, metadata map[string]string, dtype string) error {
 	// Check before anything touches the disk.
 	header, order, err := layout(tensors, metadata, dtype)
 	if err != nil {
 		return named(err, path)
 	}
+	return atomically(path, func(w io.Writer) error { return encode(w, header, order) })
+}
+
+// atomically makes the file at path of what write writes, whole or not at all.
+func atomically(path string, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
@@ -38,7 +43,7 @@ func Write(path string, tensors []Tensor, metadata map[string]string, dtype stri
 			os.Remove(tmp.Name())
 		}
 	}()
-	if err = encode(tmp, header, order); err != nil {
+	if err = write(tmp); err != nil {
 		return named(err, path)
 	}
 	if err = tmp.Chmod(0o644); err != nil {
@@ -105,25 +110,32 @@ func layout(tensors []Tensor, metadata map[string]string, dtype string) ([]byte,
 		}
 		return order[i].Name < order[j].Name
 	})
+	header, err := header(order, metadata, 8)
+	return header, order, err
+}
+
+// header is the file's head for tensors in that order, its length prefix
+// included; the tensors then start at a multiple of align bytes, itself one of 8.
+func header(order []stored, metadata map[string]string, align int) ([]byte, error) {
 	names := make(map[string]bool, len(order))
 	var b strings.Builder
 	b.WriteByte('{')
 	if len(metadata) > 0 {
 		for k, v := range metadata {
 			if !utf8.ValidString(k) || !utf8.ValidString(v) {
-				return nil, nil, &Error{What: fmt.Sprintf("metadata %q is not UTF-8 text", k), Mend: "encode it, for instance in hexadecimal"}
+				return nil, &Error{What: fmt.Sprintf("metadata %q is not UTF-8 text", k), Mend: "encode it, for instance in hexadecimal"}
 			}
 		}
 		text, err := json.Marshal(metadata) // sorts the keys
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		fmt.Fprintf(&b, "%q:%s", metadataKey, text)
 	}
 	var at int64
 	for _, t := range order {
 		if names[t.Name] {
-			return nil, nil, &Error{Tensor: t.Name, What: "is given twice", Mend: "names must be unique"}
+			return nil, &Error{Tensor: t.Name, What: "is given twice", Mend: "names must be unique"}
 		}
 		names[t.Name] = true
 		if b.Len() > 1 {
@@ -131,29 +143,39 @@ func layout(tensors []Tensor, metadata map[string]string, dtype string) ([]byte,
 		}
 		name, err := json.Marshal(t.Name)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		end := at + int64(t.count()*widths[t.dtype])
+		n, _ := product(t.Shape) // which checkTensor knows to be the number of values
+		end := at + n*int64(widths[t.dtype])
 		shape := strings.ReplaceAll(fmt.Sprint(t.Shape), " ", ",") // [1 2] -> [1,2]
 		fmt.Fprintf(&b, `%s:{"dtype":%q,"shape":%s,"data_offsets":[%d,%d]}`, name, t.dtype, shape, at, end)
 		at = end
 	}
 	b.WriteByte('}')
-	for b.Len()%8 != 0 { // the tensors then start at a multiple of 8
+	for (8+b.Len())%align != 0 {
 		b.WriteByte(' ')
 	}
 	if b.Len() > maxHeader {
-		return nil, nil, &Error{What: fmt.Sprintf("header of %d bytes is above the format's limit of %d", b.Len(), maxHeader), Mend: "store less metadata or fewer tensors"}
+		return nil, &Error{What: fmt.Sprintf("header of %d bytes is above the format's limit of %d", b.Len(), maxHeader), Mend: "store less metadata or fewer tensors"}
 	}
 	header := little.AppendUint64(nil, uint64(b.Len()))
-	return append(header, b.String()...), order, nil
+	return append(header, b.String()...), nil
+}
+
+const (
+	badName     = "has a name that the format does not allow"
+	badNameMend = "use UTF-8 text other than \"\" and " + metadataKey
+)
+
+func validName(name string) bool {
+	return name != "" && name != metadataKey && utf8.ValidString(name)
 }
 
 func checkTensor(t stored) error {
 	fault := func(what, mend string) error { return &Error{Tensor: t.Name, What: what, Mend: mend} }
 	switch {
-	case t.Name == "" || t.Name == metadataKey || !utf8.ValidString(t.Name):
-		return fault("has a name that the format does not allow", "use UTF-8 text other than \"\" and "+metadataKey)
+	case !validName(t.Name):
+		return fault(badName, badNameMend)
 	case t.dtype != "F64" && t.dtype != "F32" && t.dtype != "F16" && t.dtype != "BF16":
 		return fault(fmt.Sprintf("is to be stored as %q", t.dtype), "choose F32, F16 or BF16, or F64 with float64 values")
 	case t.dtype == "F64" && len(t.Data) > 0:
