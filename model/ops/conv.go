@@ -49,25 +49,57 @@ func Conv2D(x, w, bias *gorgonia.Node, s ConvSpec) *gorgonia.Node {
 	return apply(conv2D{C: c, Bias: true}, []int{0, 1, 2}, x, w, bias)
 }
 
+// conv2D's operands are x, the weight and, where they are said to be there, the
+// bias [Cout], what is added to each channel [N,Cout] and a residual of the
+// result's shape. The last two come from fusion alone, without gradients.
 type conv2D struct {
-	C    kernels.Conv
-	Bias bool
+	C                   kernels.Conv
+	Bias, Add, Residual bool
 }
 
-func (k conv2D) inputs() int {
-	if k.Bias {
-		return 3
+func (k conv2D) inputs() int { return 2 + count(k.Bias, k.Add, k.Residual) }
+
+func count(flags ...bool) int {
+	n := 0
+	for _, f := range flags {
+		if f {
+			n++
+		}
 	}
-	return 2
+	return n
 }
+
+func (k conv2D) packing() (kernels.Packing, bool) { return k.C.Packing() }
+func (k conv2D) weight() int                      { return 1 }
+func (k conv2D) inPlace() []int                   { return lastIf(k.Residual, k.inputs()) }
+func (k conv2D) flops() float64                   { return convFlops(k.C) }
+
+func convFlops(c kernels.Conv) float64 {
+	return 2 * float64(c.N*c.Cout*c.OutH()*c.OutW()) * float64(c.Cin*c.KH*c.KW)
+}
+
+// lastIf lists the last of n operands if ok.
+func lastIf(ok bool, n int) []int {
+	if ok {
+		return []int{n - 1}
+	}
+	return nil
+}
+
 func (k conv2D) shape() []int            { return []int{k.C.N, k.C.Cout, k.C.OutH(), k.C.OutW()} }
 func (k conv2D) scratch(threads int) int { return k.C.ScratchForward(threads) }
 func (k conv2D) run(e *Env, dst []float32, src [][]float32) {
-	var bias []float32
-	if k.Bias {
-		bias = src[2]
+	a := kernels.ConvArgs{Y: dst, X: src[0], W: src[1], Packed: e.Packed, Scratch: e.Scratch}
+	rest := src[2:]
+	for _, o := range [...]struct {
+		there bool
+		to    *[]float32
+	}{{k.Bias, &a.Bias}, {k.Add, &a.Add}, {k.Residual, &a.Residual}} {
+		if o.there {
+			*o.to, rest = rest[0], rest[1:]
+		}
 	}
-	kernels.ConvForward(e.Pool, k.C, dst, src[0], src[1], bias, e.Scratch)
+	kernels.ConvRun(e.Pool, k.C, a)
 }
 func (k conv2D) grad(in gorgonia.Nodes, _, dy *gorgonia.Node) gorgonia.Nodes {
 	g := gorgonia.Nodes{
@@ -86,6 +118,7 @@ type conv2DData struct {
 }
 
 func (k conv2DData) inputs() int             { return 2 }
+func (k conv2DData) flops() float64          { return convFlops(k.C) }
 func (k conv2DData) shape() []int            { return []int{k.C.N, k.C.Cin, k.C.H, k.C.W} }
 func (k conv2DData) scratch(threads int) int { return k.C.ScratchData(threads) }
 func (k conv2DData) run(e *Env, dst []float32, src [][]float32) {
@@ -98,6 +131,7 @@ type conv2DWeight struct {
 }
 
 func (k conv2DWeight) inputs() int             { return 2 }
+func (k conv2DWeight) flops() float64          { return convFlops(k.C) }
 func (k conv2DWeight) shape() []int            { return []int{k.C.Cout, k.C.Cin, k.C.KH, k.C.KW} }
 func (k conv2DWeight) scratch(threads int) int { return k.C.ScratchWeight(threads) }
 func (k conv2DWeight) run(e *Env, dst []float32, src [][]float32) {
@@ -136,26 +170,34 @@ func Linear(x, w, bias *gorgonia.Node) *gorgonia.Node {
 	return apply(k, []int{0, 1, 2}, x, w, bias)
 }
 
+// linear's operands are x, the weight and, where they are said to be there, the
+// bias [O] and a residual of the result's shape; the latter comes from fusion
+// alone, without gradients.
 type linear struct {
 	L               kernels.Linear
 	In, Weight, Out []int
-	Bias            bool
+	Bias, Residual  bool
 }
 
-func (k linear) inputs() int {
-	if k.Bias {
-		return 3
-	}
-	return 2
-}
+func (k linear) inputs() int                      { return 2 + count(k.Bias, k.Residual) }
+func (k linear) packing() (kernels.Packing, bool) { return k.L.Packing() }
+func (k linear) weight() int                      { return 1 }
+func (k linear) inPlace() []int                   { return lastIf(k.Residual, k.inputs()) }
+func (k linear) flops() float64                   { return linearFlops(k.L) }
+
+func linearFlops(l kernels.Linear) float64 { return 2 * float64(l.T) * float64(l.K) * float64(l.O) }
+
 func (k linear) shape() []int            { return k.Out }
 func (k linear) scratch(threads int) int { return k.L.Scratch(threads) }
 func (k linear) run(e *Env, dst []float32, src [][]float32) {
-	var bias []float32
+	a := kernels.LinearArgs{Y: dst, X: src[0], W: src[1], Packed: e.Packed, Scratch: e.Scratch}
 	if k.Bias {
-		bias = src[2]
+		a.Bias = src[2]
 	}
-	kernels.LinearForward(e.Pool, k.L, dst, src[0], src[1], bias, e.Scratch)
+	if k.Residual {
+		a.Residual = src[len(src)-1]
+	}
+	kernels.LinearRun(e.Pool, k.L, a)
 }
 func (k linear) grad(in gorgonia.Nodes, _, dy *gorgonia.Node) gorgonia.Nodes {
 	g := gorgonia.Nodes{
@@ -175,6 +217,7 @@ type linearData struct {
 }
 
 func (k linearData) inputs() int             { return 2 }
+func (k linearData) flops() float64          { return linearFlops(k.L) }
 func (k linearData) shape() []int            { return k.Out }
 func (k linearData) scratch(threads int) int { return k.L.Scratch(threads) }
 func (k linearData) run(e *Env, dst []float32, src [][]float32) {
@@ -188,6 +231,7 @@ type linearWeight struct {
 }
 
 func (k linearWeight) inputs() int             { return 2 }
+func (k linearWeight) flops() float64          { return linearFlops(k.L) }
 func (k linearWeight) shape() []int            { return k.Out }
 func (k linearWeight) scratch(threads int) int { return k.L.Scratch(threads) }
 func (k linearWeight) run(e *Env, dst []float32, src [][]float32) {

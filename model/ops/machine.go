@@ -16,19 +16,29 @@ import (
 // Machine runs the part of a Gorgonia graph that its outputs need. Where
 // Gorgonia's TapeMachine allocates every value anew, a Machine plans all
 // intermediate values into one arena by their lifetimes when it is made, and
-// running allocates nothing but what the kernels' parallel loops take. Leaves (inputs, weights) are read
-// where their values lie and never copied. It is a gorgonia.VM. A Machine is
-// used by one goroutine at a time; several may share the leaves.
+// running allocates nothing but what kernels' closures take. What follows a
+// convolution or a linear layer and only adds to its result is done by the
+// layer itself (fuse). Leaves (inputs, weights) are read where their values
+// lie and never copied. It is a gorgonia.VM. A Machine is used by one goroutine
+// at a time; several may share the leaves.
 type Machine struct {
 	arena         *Arena
+	planOnly      bool
+	math          kernels.Math
 	bound         bool // vals point into the arena
 	size, scratch int  // of the arena that it needs, in floats
 	env           Env  // of every op
 	prog          []instr
+	folded        []folded
+	constants     *Constants
+	weights       *WeightCache
 	leaves        []leaf
 	where         map[*gorgonia.Node]int // node -> index into vals
 	vals          [][]float32
+	afterLeaf     func([]float32)
 	trace         []time.Duration
+	tracer        *Tracer
+	thread        int // the tracer's name of this machine's goroutine
 	nolive        int
 }
 
@@ -37,17 +47,60 @@ type instr struct {
 	k    kernel
 	src  []int
 	dst  int
+	size int         // of the result, in floats
+	from int         // where a window begins in its operand; -1 for other ops
 	at   int         // where the result lies in the arena; -1 for windows
 	in   [][]float32 // reused operand list
+	last []int       // leaves (values) that nobody reads after this
+
+	packing kernels.Packing // of the weight, if it may be packed
+	packed  *packed
+	refused *float32 // the weight that the cache had no room for
+
+	traced *tracedOp
 }
 
 type leaf struct {
-	node *gorgonia.Node
-	val  int
-	size int // in floats
+	node    *gorgonia.Node
+	val     int
+	size    int // in floats
+	kind    leafKind
+	version uint64 // of a kept leaf's content
 }
 
+type leafKind int
+
+const (
+	weightLeaf leafKind = iota // never changes
+	inputLeaf                  // changes from run to run
+	keptLeaf                   // changes with its version
+)
+
 var _ gorgonia.VM = (*Machine)(nil)
+
+// Options say how a machine runs its graph. The zero value is a machine with
+// an arena of its own and one thread that takes every leaf for an input.
+type Options struct {
+	Pool  *kernels.Pool // nil: one thread
+	Arena *Arena        // nil: one of its own; see NewMachineIn
+
+	// Constants, if not nil, holds what depends on weights and kept leaves
+	// alone, so that it is computed once and not in every run. Weights, if not
+	// nil, holds packed weights. With either of them, all leaves but Inputs and
+	// Kept are weights, whose numbers must never change: a machine that trains
+	// its leaves has neither.
+	Constants *Constants
+	Weights   *WeightCache
+	Inputs    []*gorgonia.Node // change from run to run
+	Kept      []*gorgonia.Node // change only with their version (SetVersion)
+
+	// Math is the arithmetic of convolutions, linear layers and attention.
+	Math kernels.Math
+
+	// PlanOnly makes a machine that takes no memory and cannot run, for its
+	// Bytes.
+	PlanOnly bool
+}
 
 // Arena is the memory of machines that never run at the same time: as much as
 // the greediest of them needs. The zero value is empty.
@@ -72,37 +125,149 @@ func (a *Arena) join(m *Machine) {
 		}
 	}
 	a.machines = append(live, weak.Make(m))
-	if m.size > len(a.values) {
+	a.grow(m.size, m.scratch)
+}
+
+func (a *Arena) grow(size, scratch int) {
+	if size > len(a.values) {
 		a.values = nil // before the new one, so that it can be collected
-		a.values = make([]float32, m.size)
+		a.values = make([]float32, size)
 	}
-	if m.scratch > len(a.scratch) {
-		a.scratch = make([]float32, m.scratch)
+	if scratch > len(a.scratch) {
+		a.scratch = nil
+		a.scratch = make([]float32, scratch)
+	}
+}
+
+// Reserve makes room for machines of that many bytes (Machine.Bytes), if the
+// arena has no machine yet.
+func (a *Arena) Reserve(arena, scratch int) {
+	if len(a.machines) == 0 {
+		a.grow(arena/4, scratch/4)
 	}
 }
 
 // NewMachine compiles what the outputs need. pool may be nil: one thread.
 func NewMachine(g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.Node) (*Machine, error) {
-	return NewMachineIn(new(Arena), g, pool, outputs...)
+	return NewMachineWith(g, Options{Pool: pool}, outputs...)
 }
 
 // NewMachineIn is NewMachine in an arena that other machines use too: making or
 // running any of them takes the others' outputs away.
 func NewMachineIn(a *Arena, g *gorgonia.ExprGraph, pool *kernels.Pool, outputs ...*gorgonia.Node) (*Machine, error) {
+	return NewMachineWith(g, Options{Arena: a, Pool: pool}, outputs...)
+}
+
+// NewMachineWith compiles what the outputs need.
+func NewMachineWith(g *gorgonia.ExprGraph, o Options, outputs ...*gorgonia.Node) (*Machine, error) {
+	order, kids, err := operandsFirst(g, outputs)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{arena: o.Arena, planOnly: o.PlanOnly, math: o.Math, constants: o.Constants, weights: o.Weights, where: map[*gorgonia.Node]int{}}
+	if m.arena == nil {
+		m.arena = new(Arena)
+	}
+	m.env.Pool = o.Pool.View()
+	kinds := map[*gorgonia.Node]leafKind{}
+	for _, n := range o.Inputs {
+		kinds[n] = inputLeaf
+	}
+	for _, n := range o.Kept {
+		kinds[n] = keptLeaf
+	}
+	steps, err := m.steps(order, kids, outputs, kinds)
+	if err != nil {
+		return nil, err
+	}
+	p := newPlanner()
+	threads := m.env.Pool.Threads()
+	for i := range steps {
+		s := &steps[i]
+		v := len(m.vals)
+		m.vals = append(m.vals, nil)
+		m.where[s.node] = v
+		if s.k == nil {
+			l := leaf{node: s.node, val: v, size: size(s.node.Shape()), kind: inputLeaf}
+			if m.constants != nil || m.weights != nil {
+				l.kind = kinds[s.node]
+			}
+			m.leaves = append(m.leaves, l)
+			p.leaf(v)
+			continue
+		}
+		in := instr{node: s.node, k: s.k, dst: v, size: size(s.k.shape()), from: -1, at: -1, in: make([][]float32, len(s.in))}
+		for _, c := range s.in {
+			at, ok := m.where[c]
+			if !ok {
+				return nil, fmt.Errorf("node %v comes before its operand %v", s.node, c)
+			}
+			in.src = append(in.src, at)
+		}
+		m.scratch = max(m.scratch, s.k.scratch(threads))
+		a, isAlias := s.k.(aliaser)
+		if isAlias {
+			in.from = a.window()
+		}
+		if s.folded {
+			p.leaf(v)
+			m.folded = append(m.folded, folded{instr: in})
+			continue
+		}
+		if isAlias {
+			p.alias(v, in.src[0], in.from)
+		} else {
+			p.fresh(v, in.size)
+		}
+		m.prog = append(m.prog, in)
+	}
+	for i, in := range m.prog {
+		for _, s := range in.src {
+			p.use(s, i)
+		}
+		p.use(in.dst, i)
+	}
+	for _, o := range outputs {
+		p.use(m.where[o], len(m.prog))
+	}
+	m.size = p.layOut(m.prog)
+	m.nolive = p.sum
+	for i := range m.prog {
+		in := &m.prog[i]
+		if in.from >= 0 {
+			continue
+		}
+		if off, ok := p.place(in.dst); ok {
+			in.at = off
+		}
+	}
+	m.describeFolded()
+	m.lastReads()
+	m.findPackings()
+	if !m.planOnly {
+		m.arena.join(m)
+		m.bind()
+	}
+	return m, nil
+}
+
+// operandsFirst lists the nodes that the outputs need, operands before their
+// consumers, and the operands of each.
+func operandsFirst(g *gorgonia.ExprGraph, outputs []*gorgonia.Node) ([]*gorgonia.Node, map[*gorgonia.Node][]*gorgonia.Node, error) {
 	sorted, err := gorgonia.Sort(g)
 	if err != nil {
-		return nil, fmt.Errorf("sorting the graph: %w", err)
+		return nil, nil, fmt.Errorf("sorting the graph: %w", err)
 	}
 	needed := map[*gorgonia.Node]bool{}
 	for _, o := range outputs {
 		if o == nil || o.Graph() != g {
-			return nil, fmt.Errorf("an output is not a node of the graph")
+			return nil, nil, fmt.Errorf("an output is not a node of the graph")
 		}
 		needed[o] = true
 	}
 	kids := map[*gorgonia.Node][]*gorgonia.Node{}
-	order := make([]*gorgonia.Node, 0, len(sorted)) // operands first
-	for _, n := range sorted {                      // consumers first
+	order := make([]*gorgonia.Node, 0, len(sorted))
+	for _, n := range sorted { // consumers first
 		if !needed[n] {
 			continue
 		}
@@ -118,67 +283,42 @@ func NewMachineIn(a *Arena, g *gorgonia.ExprGraph, pool *kernels.Pool, outputs .
 	// is a topological one too, and it keeps a gradient next to where its
 	// operands are last used, which Sort's order does not.
 	sort.Slice(order, func(i, j int) bool { return order[i].ID() < order[j].ID() })
+	return order, kids, nil
+}
 
-	m := &Machine{arena: a, where: map[*gorgonia.Node]int{}}
-	p := newPlanner()
-	threads := 1
-	if pool != nil {
-		threads = pool.Threads()
+// lastReads notes with every op the leaves that nobody reads after it.
+func (m *Machine) lastReads() {
+	isLeaf := map[int]bool{}
+	for _, l := range m.leaves {
+		isLeaf[l.val] = l.kind != inputLeaf || m.constants == nil && m.weights == nil
 	}
-	for _, n := range order {
-		v := len(m.vals)
-		m.vals = append(m.vals, nil)
-		m.where[n] = v
-		if n.Op() == nil || len(kids[n]) == 0 {
-			m.leaves = append(m.leaves, leaf{n, v, size(n.Shape())})
-			p.leaf(v)
-			continue
-		}
-		k, err := kernelOf(n)
-		if err != nil {
-			return nil, err
-		}
-		in := instr{node: n, k: k, dst: v, in: make([][]float32, len(kids[n]))}
-		for _, c := range kids[n] {
-			at, ok := m.where[c]
-			if !ok {
-				return nil, fmt.Errorf("node %v comes before its operand %v", n, c)
-			}
-			in.src = append(in.src, at)
-		}
-		if a, ok := k.(aliaser); ok {
-			p.alias(v, in.src[0], a.window())
-		} else {
-			p.fresh(v, size(k.shape()))
-		}
-		m.scratch = max(m.scratch, k.scratch(threads))
-		m.prog = append(m.prog, in)
-	}
-	for i, in := range m.prog {
+	last := map[int]*instr{}
+	base := map[int]int{} // window into a leaf -> leaf
+	note := func(in *instr) {
 		for _, s := range in.src {
-			p.use(s, i)
+			if b, ok := base[s]; ok {
+				s = b
+			}
+			if !isLeaf[s] {
+				continue
+			}
+			if in.from >= 0 {
+				base[in.dst] = s
+			}
+			last[s] = in
 		}
-		p.use(in.dst, i)
 	}
-	for _, o := range outputs {
-		p.use(m.where[o], len(m.prog))
+	for i := range m.folded {
+		note(&m.folded[i].instr)
 	}
-	m.size = p.layOut(m.prog)
-	m.nolive = p.sum
-	m.env.Pool = pool
 	for i := range m.prog {
-		in := &m.prog[i]
-		in.at = -1
-		if _, isAlias := in.k.(aliaser); isAlias {
-			continue
-		}
-		if off, ok := p.place(in.dst); ok {
-			in.at = off
+		note(&m.prog[i])
+	}
+	for _, l := range m.leaves {
+		if in := last[l.val]; in != nil {
+			in.last = append(in.last, l.val)
 		}
 	}
-	a.join(m)
-	m.bind()
-	return m, nil
 }
 
 // bind points the values into the arena.
@@ -190,8 +330,7 @@ func (m *Machine) bind() {
 	m.env.Scratch = m.arena.scratch
 	for _, in := range m.prog {
 		if in.at >= 0 {
-			n := size(in.k.shape())
-			m.vals[in.dst] = m.arena.values[in.at : in.at+n : in.at+n]
+			m.vals[in.dst] = m.arena.values[in.at : in.at+in.size : in.at+in.size]
 		}
 	}
 }
@@ -215,18 +354,26 @@ func (m *Machine) unbind() {
 	m.bound = false
 	m.env.Scratch = nil
 	clear(m.vals)
-	for _, in := range m.prog {
-		clear(in.in)
+	for i := range m.prog {
+		clear(m.prog[i].in)
 	}
 }
 
 // RunAll computes the outputs (gorgonia.VM).
 func (m *Machine) RunAll() error { return m.Run(context.Background()) }
 
-// Run computes the outputs, and stops between ops with the context's error.
-func (m *Machine) Run(ctx context.Context) error {
+// Run computes the outputs. Once the context is done it stops, between ops or
+// between the pieces that an op's kernel hands out to the threads, and returns
+// the context's error; the outputs are void then.
+func (m *Machine) Run(ctx context.Context) (err error) {
+	if m.planOnly {
+		return fmt.Errorf("the machine was made for its plan only")
+	}
 	m.bind()
-	for _, l := range m.leaves {
+	m.env.Pool.StopOn(ctx.Done())
+	defer m.finish(ctx, &err)
+	for i := range m.leaves {
+		l := &m.leaves[i]
 		v := l.node.Value()
 		if v == nil {
 			return fmt.Errorf("input %q has no value: bind one with gorgonia.Let", l.node.Name())
@@ -240,28 +387,81 @@ func (m *Machine) Run(ctx context.Context) error {
 		}
 		m.vals[l.val] = f
 	}
+	if err := m.fold(ctx); err != nil {
+		return err
+	}
 	for i := range m.prog {
-		in := &m.prog[i]
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if a, ok := in.k.(aliaser); ok {
-			off := a.window()
-			m.vals[in.dst] = m.vals[in.src[0]][off : off+size(in.k.shape())]
+		in := &m.prog[i]
+		if m.trace == nil && m.tracer == nil {
+			m.step(in, m.vals[in.dst])
 			continue
 		}
+		start := time.Now()
+		m.step(in, m.vals[in.dst])
+		if in.from < 0 {
+			m.took(i, in, start)
+		}
+	}
+	return nil
+}
+
+// step runs one op; dst is nil for a window.
+func (m *Machine) step(in *instr, dst []float32) {
+	if in.from >= 0 {
+		m.vals[in.dst] = m.vals[in.src[0]][in.from : in.from+in.size]
+	} else {
 		for j, s := range in.src {
 			in.in[j] = m.vals[s]
 		}
-		if m.trace != nil {
-			start := time.Now()
-			in.k.run(&m.env, m.vals[in.dst], in.in)
-			m.trace[i] += time.Since(start)
-			continue
+		m.env.Packed = nil
+		if in.packing != (kernels.Packing{}) {
+			m.env.Packed = m.packedWeight(in)
 		}
-		in.k.run(&m.env, m.vals[in.dst], in.in)
+		in.k.run(&m.env, dst, in.in)
 	}
-	return nil
+	if m.afterLeaf != nil {
+		for _, l := range in.last {
+			m.afterLeaf(m.vals[l])
+		}
+	}
+}
+
+// finish ends a run. A kernel that was stopped in the middle arrives here as a
+// panic.
+func (m *Machine) finish(ctx context.Context, err *error) {
+	m.env.Pool.StopOn(nil)
+	for i := range m.folded {
+		m.vals[m.folded[i].dst] = nil // its owner may drop it between runs
+	}
+	r := recover()
+	if r == nil {
+		return
+	}
+	if _, ok := r.(kernels.Stopped); ok && ctx.Err() != nil {
+		*err = ctx.Err()
+		return
+	}
+	panic(r)
+}
+
+// AfterLeaf has f called in each run after the last op that reads a weight,
+// with the weight's floats: memory that is mapped from a file can be given back
+// there. Where the machine was told its inputs, they are left out; weights that
+// only constants need are named in the runs that compute them. nil: no calls.
+func (m *Machine) AfterLeaf(f func(leaf []float32)) { m.afterLeaf = f }
+
+// SetVersion says which content a kept leaf has from the next run on. Equal
+// versions mean equal numbers, in all machines that share Constants; 0 is none.
+func (m *Machine) SetVersion(n *gorgonia.Node, version uint64) {
+	for i := range m.leaves {
+		if m.leaves[i].node == n {
+			m.leaves[i].version = version
+			return
+		}
+	}
 }
 
 // Reset is part of gorgonia.VM; a Machine needs none.
@@ -269,7 +469,8 @@ func (m *Machine) Reset() {}
 
 // Close drops the machine's memory (gorgonia.VM).
 func (m *Machine) Close() error {
-	m.arena, m.prog, m.vals, m.env = nil, nil, nil, Env{}
+	m.arena, m.prog, m.folded, m.vals, m.env = nil, nil, nil, nil, Env{}
+	m.constants, m.weights = nil, nil
 	return nil
 }
 
@@ -291,36 +492,4 @@ func (m *Machine) Value(n *gorgonia.Node) gorgonia.Value {
 // would take without sharing.
 func (m *Machine) Bytes() (arena, scratch, unplanned int) {
 	return 4 * m.size, 4 * m.scratch, 4 * m.nolive
-}
-
-// Trace starts to add up the time spent in every op.
-func (m *Machine) Trace() { m.trace = make([]time.Duration, len(m.prog)) }
-
-// OpTime is the time spent in one kind of op since Trace.
-type OpTime struct {
-	Name  string
-	Calls int
-	Time  time.Duration
-}
-
-// Times sums the trace by op and shape, slowest first.
-func (m *Machine) Times() []OpTime {
-	at := map[string]int{}
-	var out []OpTime
-	for i, in := range m.prog {
-		if m.trace == nil || m.trace[i] == 0 {
-			continue
-		}
-		name := fmt.Sprintf("%s %v", Op{k: in.k}.Name(), in.k.shape())
-		j, ok := at[name]
-		if !ok {
-			j = len(out)
-			at[name] = j
-			out = append(out, OpTime{Name: name})
-		}
-		out[j].Calls++
-		out[j].Time += m.trace[i]
-	}
-	sort.SliceStable(out, func(i, j int) bool { return out[i].Time > out[j].Time })
-	return out
 }

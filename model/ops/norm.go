@@ -191,7 +191,11 @@ func Attention(q, k, v *gorgonia.Node, heads int, scale float32, causal bool) *g
 
 type attention struct{ A kernels.Attention }
 
-func (k attention) inputs() int             { return 3 }
+func (k attention) inputs() int { return 3 }
+func (k attention) flops() float64 {
+	a := k.A
+	return 4 * float64(a.N*a.Heads*a.D) * float64(a.Tq) * float64(a.Tk)
+}
 func (k attention) shape() []int            { return []int{k.A.N, k.A.Tq, k.A.Heads * k.A.D} }
 func (k attention) scratch(threads int) int { return k.A.Scratch(threads) }
 func (k attention) run(e *Env, dst []float32, src [][]float32) {

@@ -26,6 +26,7 @@ import (
 type Env struct {
 	Pool    *kernels.Pool
 	Scratch []float32 // at least as long as the kernel asked for
+	Packed  []float32 // the weight as a packer's packing lays it out; nil: as it is
 }
 
 // kernel is what one op computes. Implementations are small value structs whose

@@ -1,0 +1,143 @@
+package ops
+
+import (
+	"sync"
+	"unsafe"
+	"weak"
+
+	"gorgonia.org/gorgonia"
+
+	"scalecrafter/model/kernels"
+)
+
+// WeightCache holds weights as their kernels want them (kernels.Packing), made
+// once for all machines of a network, in any goroutine. A packed weight lives as
+// long as a machine that has used it. The weights must never change. What the
+// budget has no room for, the kernels pack anew in each run, with the same bits.
+type WeightCache struct {
+	Budget int // bytes
+
+	mu   sync.Mutex
+	made map[packKey]weak.Pointer[packed]
+}
+
+type packKey struct {
+	at      uintptr // the weight's memory, which packed keeps from becoming another's
+	size    int
+	packing kernels.Packing
+}
+
+type packed struct {
+	weight, data []float32
+}
+
+// get returns the packed weight; nil if there is no room for it.
+func (c *WeightCache) get(p *kernels.Pool, w []float32, k kernels.Packing) *packed {
+	c.mu.Lock()
+	defer c.mu.Unlock() // also where packing is stopped
+	key := packKey{uintptr(unsafe.Pointer(&w[0])), len(w), k}
+	if h := c.made[key].Value(); h != nil {
+		return h
+	}
+	if c.bytes()+4*k.Floats() > c.Budget {
+		return nil
+	}
+	h := &packed{w, make([]float32, k.Floats())}
+	k.Pack(p, h.data, w)
+	if c.made == nil {
+		c.made = map[packKey]weak.Pointer[packed]{}
+	}
+	c.made[key] = weak.Make(h)
+	return h
+}
+
+// bytes adds up what lives, and forgets what does not.
+func (c *WeightCache) bytes() int {
+	n := 0
+	for key, h := range c.made {
+		if v := h.Value(); v != nil {
+			n += 4 * len(v.data)
+		} else {
+			delete(c.made, key)
+		}
+	}
+	return n
+}
+
+// Bytes is what is held now.
+func (c *WeightCache) Bytes() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes()
+}
+
+// packer is a kernel one of whose operands is a weight that can be packed.
+type packer interface {
+	packing() (k kernels.Packing, ok bool)
+	weight() int // the operand
+}
+
+// findPackings notes the packings of the program's weights.
+func (m *Machine) findPackings() {
+	if m.weights == nil {
+		return
+	}
+	weights := map[int]bool{}
+	for _, l := range m.leaves {
+		weights[l.val] = l.kind == weightLeaf
+	}
+	for i := range m.prog {
+		in := &m.prog[i]
+		if k, ok := in.k.(packer); ok && weights[in.src[k.weight()]] {
+			if packing, ok := k.packing(); ok {
+				in.packing = packing
+			}
+		}
+	}
+}
+
+// packedWeight is the op's weight, packed; nil if there is no room for it.
+func (m *Machine) packedWeight(in *instr) []float32 {
+	w := m.vals[in.src[in.k.(packer).weight()]]
+	if in.packed == nil || &in.packed.weight[0] != &w[0] {
+		if in.refused == &w[0] {
+			return nil
+		}
+		if in.packed = m.weights.get(m.env.Pool, w, in.packing); in.packed == nil {
+			in.refused = &w[0]
+			return nil
+		}
+	}
+	return in.packed.data
+}
+
+// PackedBytes is what the machine's packed weights would take in all, a weight
+// that several ops pack alike counted once; seen has those counted before and
+// may be nil.
+func (m *Machine) PackedBytes(seen map[any]bool) int {
+	if seen == nil {
+		seen = map[any]bool{}
+	}
+	nodes := map[int]*gorgonia.Node{}
+	for _, l := range m.leaves {
+		nodes[l.val] = l.node
+	}
+	n := 0
+	for i := range m.prog {
+		in := &m.prog[i]
+		if in.packing == (kernels.Packing{}) {
+			continue
+		}
+		key := packKey{packing: in.packing}
+		w, err := floats(nodes[in.src[in.k.(packer).weight()]].Value())
+		if err != nil || len(w) == 0 {
+			continue
+		}
+		key.at, key.size = uintptr(unsafe.Pointer(&w[0])), len(w)
+		if !seen[key] {
+			seen[key] = true
+			n += 4 * in.packing.Floats()
+		}
+	}
+	return n
+}
