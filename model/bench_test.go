@@ -8,6 +8,7 @@ import (
 
 	"scalecrafter/ablation"
 	"scalecrafter/model/critters"
+	"scalecrafter/model/ops"
 	"scalecrafter/model/params"
 	"scalecrafter/model/sampler"
 )
@@ -123,7 +124,7 @@ func BenchmarkCompile(b *testing.B) {
 			var err error
 			m := newMemory()
 			for b.Loop() {
-				if s, err = p.session(bb.rows, side, side, plan, m, nil); err != nil {
+				if s, err = p.session(Batch{bb.rows, side, side, plan}, m, ops.Options{}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
+	"sync/atomic"
 
 	"gorgonia.org/gorgonia"
 
@@ -38,8 +40,12 @@ type Pipeline struct {
 	unet      params.Source
 	text      params.Source
 	kernels   kernelStore
+	packed    ops.WeightCache
+	math      kernels.Math
 	arch      ablation.Architecture
 	digest    string
+	tracer    *ops.Tracer
+	workers   atomic.Int32 // made so far
 }
 
 // Load reads a model folder in diffusers' layout from the disk. The text
@@ -103,9 +109,9 @@ func New(cfg *UNetConfig, sc sampler.Config, unet, text params.Source) (*Pipelin
 	if err != nil {
 		return nil, err
 	}
-	p := &Pipeline{Config: cfg, Scheduler: sched, unet: unet, text: text}
+	p := &Pipeline{Config: cfg, Scheduler: sched, unet: unet, text: text, packed: ops.WeightCache{Budget: maxPackedBytes}}
 	side := cfg.SampleSize
-	s, err := p.session(1, side, side, nil, newMemory(), nil)
+	s, err := p.session(Batch{1, side, side, nil}, newMemory(), ops.Options{PlanOnly: true})
 	if err != nil {
 		return nil, err
 	}
@@ -173,17 +179,64 @@ func (p *Pipeline) Decode(latents []float32, height, width int) ([]*image.NRGBA,
 type session struct {
 	machine          *ops.Machine
 	sample, time, tx []float32
-	out              *gorgonia.Node
+	text, out        *gorgonia.Node
 	arch             ablation.Architecture
 	kernels          []*weights.Tensor // held for the other graphs that use them
 	used             int               // tick of last use
 }
 
 // memory is what the sessions of one goroutine share, as only one of them runs
-// at a time: the arena of the intermediate values, and the inputs.
+// at a time: the arena of the intermediate values, what does not change from
+// step to step, and the inputs.
 type memory struct {
-	arena  ops.Arena
-	inputs map[string][]float32
+	arena     ops.Arena
+	constants ops.Constants
+	inputs    map[string][]float32
+	texts     []text // the last ones seen, latest last
+	versions  uint64 // of texts so far
+}
+
+// text is the content of a text input and what ops.Constants know it by.
+type text struct {
+	version uint64
+	data    []float32
+}
+
+// keptTexts is how many texts' keys and values are kept: a job's prompts with and
+// without the empty one, and those of the job before.
+const keptTexts = 3
+
+// version tells what the text input holds: equal numbers, bit for bit, in equal
+// order have equal versions, and no others.
+func (m *memory) version(tx []float32) uint64 {
+	for i, t := range m.texts {
+		if sameBits(t.data, tx) {
+			m.texts = append(slices.Delete(m.texts, i, i+1), t)
+			return t.version
+		}
+	}
+	m.versions++
+	t := text{version: m.versions}
+	if len(m.texts) == keptTexts {
+		t.data = m.texts[0].data[:0]
+		m.constants.Forget(m.texts[0].version)
+		m.texts = slices.Delete(m.texts, 0, 1)
+	}
+	t.data = append(t.data, tx...)
+	m.texts = append(m.texts, t)
+	return t.version
+}
+
+func sameBits(a, b []float32) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, v := range a {
+		if math.Float32bits(v) != math.Float32bits(b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // input is a leaf on the memory kept under that name.
@@ -199,23 +252,41 @@ func (m *memory) input(g *gorgonia.ExprGraph, name string, shape ...int) (*gorgo
 	return leafOn(g, name, data, shape...), data
 }
 
-func (p *Pipeline) session(n, h, w int, plan *ablation.LayerPlan, m *memory, pool *kernels.Pool) (*session, error) {
+// Batch is what one evaluation of the network computes: rows, the size of the
+// latents and how its layers are run.
+type Batch struct {
+	N, H, W int
+	Plan    *ablation.LayerPlan // nil: as trained
+}
+
+func (p *Pipeline) session(x Batch, m *memory, o ops.Options) (*session, error) {
 	g := gorgonia.NewGraph()
 	var s session
 	var in UNetInputs
-	in.Sample, s.sample = m.input(g, "sample", n, p.Config.InChannels, h, w)
-	in.Time, s.time = m.input(g, "time", n, p.Config.BlockOutChannels[0])
-	in.Text, s.tx = m.input(g, "text", n, critters.Tokens, p.Config.CrossAttentionDim)
-	b, err := unet(p.Config, p.unet, &p.kernels, in, plan)
+	in.Sample, s.sample = m.input(g, "sample", x.N, p.Config.InChannels, x.H, x.W)
+	in.Time, s.time = m.input(g, "time", x.N, p.Config.BlockOutChannels[0])
+	in.Text, s.tx = m.input(g, "text", x.N, critters.Tokens, p.Config.CrossAttentionDim)
+	b, err := unet(p.Config, p.unet, &p.kernels, in, x.Plan)
 	if err != nil {
 		return nil, err
 	}
-	s.out, s.arch, s.kernels = b.out, b.arch, b.kernels
-	if s.machine, err = ops.NewMachineIn(&m.arena, g, pool, s.out); err != nil {
+	s.text, s.out, s.arch, s.kernels = in.Text, b.out, b.arch, b.kernels
+	o.Arena, o.Constants, o.Weights = &m.arena, &m.constants, &p.packed
+	o.Math = p.math
+	o.Inputs, o.Kept = []*gorgonia.Node{in.Sample, in.Time}, []*gorgonia.Node{in.Text}
+	if s.machine, err = ops.NewMachineWith(g, o, s.out); err != nil {
 		return nil, err
 	}
 	return &s, nil
 }
+
+// SetMath sets the arithmetic of the U-Net in workers that are made from now on;
+// where it is not Effective on this machine it is float32. To be called before
+// the pipeline is shared.
+func (p *Pipeline) SetMath(m kernels.Math) { p.math = m }
+
+// Trace has every op recorded that workers made from now on run; nil: no longer.
+func (p *Pipeline) Trace(t *ops.Tracer) { p.tracer = t }
 
 // Worker evaluates the network for one goroutine: it holds the compiled graphs
 // and their memory. It is a sampler.Denoiser.
@@ -225,6 +296,8 @@ type Worker struct {
 	memory *memory
 	cache  map[string]*session
 	tick   int
+	tracer *ops.Tracer
+	number int // for the tracer, from 1
 
 	maxSessions, maxKernelBytes int // of the cache
 }
@@ -237,14 +310,21 @@ type Worker struct {
 const (
 	maxSessions    = 128
 	maxKernelBytes = 512 << 20
+
+	// Of packed weights of a network, and of what a worker keeps from step to
+	// step. Weights that are not packed cost a little time.
+	maxPackedBytes   = 256 << 20
+	maxConstantBytes = 128 << 20
 )
 
-func newMemory() *memory { return &memory{inputs: map[string][]float32{}} }
+func newMemory() *memory {
+	return &memory{inputs: map[string][]float32{}, constants: ops.Constants{Budget: maxConstantBytes}}
+}
 
 // NewWorker makes a worker that runs its kernels on the given number of threads.
 func (p *Pipeline) NewWorker(threads int) *Worker {
 	return &Worker{p: p, pool: kernels.NewPool(threads), memory: newMemory(), cache: map[string]*session{},
-		maxSessions: maxSessions, maxKernelBytes: maxKernelBytes}
+		maxSessions: maxSessions, maxKernelBytes: maxKernelBytes, tracer: p.tracer, number: int(p.workers.Add(1))}
 }
 
 // Predict is the U-Net's noise prediction (sampler.Denoiser).
@@ -262,9 +342,10 @@ func (w *Worker) Predict(ctx context.Context, r sampler.Request, out []float32) 
 	s := w.cache[key]
 	if s == nil {
 		var err error
-		if s, err = w.p.session(r.N, r.H, r.W, r.Plan, w.memory, w.pool); err != nil {
+		if s, err = w.p.session(Batch{r.N, r.H, r.W, r.Plan}, w.memory, ops.Options{Pool: w.pool}); err != nil {
 			return err
 		}
+		s.machine.SetTracer(w.tracer, w.number)
 		w.cache[key] = s
 		s.used = w.tick + 1 // not the one to drop
 		for len(w.cache) > w.maxSessions || len(w.cache) > 2 && w.kernelBytes() > w.maxKernelBytes {
@@ -281,6 +362,7 @@ func (w *Worker) Predict(ctx context.Context, r sampler.Request, out []float32) 
 		}
 		copy(s.tx[i*row:(i+1)*row], c.Embedding)
 	}
+	s.machine.SetVersion(s.text, w.memory.version(s.tx))
 	dim := w.p.Config.BlockOutChannels[0]
 	w.p.Config.EmbedTime(s.time[:dim], r.T)
 	for i := 1; i < r.N; i++ {

@@ -104,6 +104,19 @@ func (n *CritterNet) session(batch, h, w int) (*critterSession, error) {
 	return s, err
 }
 
+// Bytes is the memory of the weights and of an extractor of square pictures.
+func (n *CritterNet) Bytes() (weights, extractor int, err error) {
+	s, err := n.session(1, CritterNetSide, CritterNetSide)
+	if err != nil {
+		return 0, 0, err
+	}
+	if c, ok := n.weights.(interface{ Count() int }); ok {
+		weights = 4 * c.Count()
+	}
+	arena, scratch, _ := s.machine.Bytes()
+	return weights, arena + scratch + 4*len(s.in), nil
+}
+
 // Reading is what critter-net sees in one picture.
 type Reading struct {
 	Features                          []float32 // [CritterNetDim]

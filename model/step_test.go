@@ -1,0 +1,149 @@
+package model
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"scalecrafter/ablation"
+	"scalecrafter/model/kernels"
+	"scalecrafter/model/sampler"
+	"scalecrafter/model/weights"
+)
+
+// stepNet is a small network with every kind of layer, and its random weights.
+func stepNet(t *testing.T) (*UNetConfig, string) {
+	t.Helper()
+	c, err := ParseUNetConfig([]byte(`{"in_channels": 4, "out_channels": 4, "block_out_channels": [16, 32], "layers_per_block": 1,
+		"down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+		"attention_head_dim": 2, "cross_attention_dim": 24, "norm_num_groups": 8}`), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "net.safetensors")
+	if err := c.RandomWeights(path, 7); err != nil {
+		t.Fatal(err)
+	}
+	return c, path
+}
+
+func fillStep(s *Step, seed uint64) {
+	for i, in := range [][]float32{s.Sample, s.Time, s.Text} {
+		sampler.Noise(in, sampler.NoiseKey{Seed: seed, Stage: uint32(i)})
+	}
+}
+
+// A step's bits depend neither on whether its weights are read or mapped and
+// released, nor on how many of them stay packed, nor on threads.
+func TestStepMapped(t *testing.T) {
+	c, path := stepNet(t)
+	pool := kernels.NewPool(2)
+	defer pool.Close()
+	plan := &ablation.LayerPlan{Dilation: map[string]ablation.Factor{}}
+	for _, conv := range c.Layers().Convs {
+		plan.Dilation[conv.Path] = ablation.Factor{H: 2, W: 2}
+	}
+	for _, plan := range []*ablation.LayerPlan{nil, plan} {
+		var want [][]float32
+		for _, tt := range []struct {
+			open   func(string) (*weights.File, error)
+			packed int
+			pool   *kernels.Pool
+		}{{weights.Open, 0, nil}, {weights.Open, 1 << 30, pool}, {weights.Map, 0, pool}, {weights.Map, 1 << 16, nil}, {weights.Map, 1 << 30, pool}} {
+			f, err := tt.open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := NewStep(c, f, tt.pool, StepShape{N: 2, H: 8, W: 8, Tokens: 3, Plan: plan, Packed: tt.packed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got [][]float32
+			for _, seed := range []uint64{1, 1, 2} { // pages are released and read again
+				fillStep(s, seed)
+				s.NewText()
+				y, err := s.Run(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, slices.Clone(y))
+			}
+			if !slices.Equal(got[0], got[1]) || slices.Equal(got[0], got[2]) {
+				t.Error("equal inputs give other bits, or other inputs the same")
+			}
+			if want == nil {
+				want = got
+			}
+			for i := range want {
+				if !slices.Equal(got[i], want[i]) {
+					t.Errorf("mapped %v, %d bytes packed: run %d differs", f.Mapped(), tt.packed, i)
+				}
+			}
+			arena, _, kept := s.Bytes()
+			if arena <= 0 || kept <= 0 || tt.packed < 1<<20 && kept > tt.packed+1<<16 {
+				t.Errorf("%d bytes of arena and %d kept, with room for %d", arena, kept, tt.packed)
+			}
+			f.Close()
+		}
+	}
+}
+
+func TestStepErrors(t *testing.T) {
+	c, path := stepNet(t)
+	f, err := weights.Map(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := NewStep(c, f, nil, StepShape{N: 1, H: 8, W: 0, Tokens: 3}); err == nil {
+		t.Error("a latent of width 0 is taken")
+	}
+	other := *c
+	other.CrossAttentionDim = 16
+	if _, err := NewStep(&other, f, nil, StepShape{N: 1, H: 8, W: 8, Tokens: 3}); err == nil || !strings.Contains(err.Error(), "want [16 16]") {
+		t.Errorf("weights of another network: %v", err)
+	}
+	s, err := NewStep(c, f, nil, StepShape{N: 1, H: 8, W: 8, Tokens: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillStep(s, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.Run(ctx); err != context.Canceled {
+		t.Errorf("a run that is cancelled: %v", err)
+	}
+	if err := os.Truncate(path, 4096); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "after it was opened") {
+		t.Errorf("a file that was cut: %v", err)
+	}
+}
+
+// Parameters lists what diffusers' SD 1.5 has.
+func TestParameters(t *testing.T) {
+	c, err := PublishedUNet("sd1.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.Parameters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, p := range list {
+		k := 1
+		for _, d := range p.Shape {
+			k *= d
+		}
+		n += k
+	}
+	// Source: the file sizes of runwayml/stable-diffusion-v1-5, 3.44 GB of float32.
+	if len(list) != 686 || n != 859_520_964 {
+		t.Errorf("%d tensors of %d numbers, want 686 of 859520964", len(list), n)
+	}
+}
