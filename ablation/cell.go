@@ -26,6 +26,7 @@ type Identity struct {
 	Features string // digest of the feature network's weights
 	World    string // version of the built-in world
 	Kernels  string // kernel path: each is a numeric identity of its own
+	Math     string // effective arithmetic of the network with its path, "" for float32
 	Protocol string // version of the way of sampling and judging
 }
 
@@ -68,6 +69,9 @@ func CellID(s Settings, plan []StepPlan, id Identity) string {
 	line("features", id.Features)
 	line("world", id.World)
 	line("kernels", id.Kernels)
+	if id.Math != "" {
+		line("math", id.Math)
+	}
 	line("protocol", id.Protocol)
 	line("height", s.Size.H)
 	line("width", s.Size.W)

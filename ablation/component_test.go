@@ -568,3 +568,32 @@ func TestAxes(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// A ratio is the enlargement of the larger side or of each, and 1 where there is
+// none.
+func TestRatio(t *testing.T) {
+	train := Size{64, 64}
+	for _, tt := range []struct {
+		size       Size
+		side, axes Factor
+	}{
+		{Size{128, 128}, square(2), square(2)},
+		{Size{128, 256}, square(4), Factor{2, 4}},
+		{Size{160, 64}, square(2.5), Factor{2.5, 1}},
+		{Size{32, 192}, square(3), Factor{1, 3}},
+		{Size{32, 64}, square(1), square(1)},
+	} {
+		if side, axes := RatioSide.Of(train, tt.size), RatioAxes.Of(train, tt.size); side != tt.side || axes != tt.axes {
+			t.Errorf("at %s px: %s and %s, want %s and %s", tt.size, side, axes, tt.side, tt.axes)
+		}
+	}
+	// Deriving changes no method but the copy.
+	m := Method{Kind: Redilate, Redilation: &Redilation{LayerSet: LayerSet{Ratio: RatioSide}, Tau: 3, Damped: &Damping{LayerSet: LayerSet{Ratio: RatioAxes}, Tau: 3}}}
+	d, err := m.Derived(sdLike(), 10, train, Size{128, 256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := d.Redilation; r.Factor != square(4) || r.Damped.Factor != (Factor{2, 4}) || m.Redilation.Factor != (Factor{}) || m.Redilation.Damped.Ratio != RatioAxes {
+		t.Errorf("derived %+v and %+v from %+v", r, r.Damped, m.Redilation)
+	}
+}

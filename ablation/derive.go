@@ -5,8 +5,9 @@ import (
 	"math"
 )
 
-// Derived is the method with a Redilation.Rule put into numbers for a network
-// and a size; a method without a rule comes back as it is. What the method says
+// Derived is the method with its Ratios and its Redilation.Rule put into numbers
+// for a network and a size; a method without either comes back as it is. What
+// the method says
 // itself wins over the rule: a Tau, a Decay, a Damped or its Tau, a Factor; its
 // ByDepth and Overrides apply after the rule's factors.
 //
@@ -24,10 +25,22 @@ import (
 // Every published SD 1.5 setting is such a one (methods.md 1.11), those of
 // SD 2.1 and SDXL are not. An axis that is not enlarged has factor 1.
 func (m Method) Derived(arch Architecture, steps int, train, target Size) (Method, error) {
-	if m.Redilation == nil || m.Redilation.Rule == nil {
+	if m.Redilation == nil {
 		return m, nil
 	}
 	r := *m.Redilation
+	follows := r.Ratio != NoRatio || r.Damped != nil && r.Damped.Ratio != NoRatio
+	if follows {
+		if err := r.followSize(train, target); err != nil {
+			return m, err
+		}
+	}
+	if r.Rule == nil {
+		if follows {
+			m.Redilation = &r
+		}
+		return m, nil
+	}
 	rule := *r.Rule
 	r.Rule = nil
 	r.Schedule = "derived"
@@ -100,6 +113,34 @@ func (m Method) Derived(arch Architecture, steps int, train, target Size) (Metho
 		r.Dispersion = &d
 	}
 	return m, nil
+}
+
+// followSize puts ratios into numbers.
+func (r *Redilation) followSize(train, target Size) error {
+	resolve := func(s *LayerSet, key string) error {
+		if s.Ratio == NoRatio {
+			return nil
+		}
+		s.Factor = s.Ratio.Of(train, target)
+		if s.Factor.Plain() {
+			return &SettingError{Key: key, Problem: fmt.Sprintf("is %q, which is 1 here: %s px is no larger than the %s px that the network was trained on", string(s.Ratio), target, train),
+				Advice: "choose a larger height or width, give a number, or leave the size out by only"}
+		}
+		if f := math.Max(s.Factor.H, s.Factor.W); f > MaxFactor {
+			return &SettingError{Key: key, Problem: fmt.Sprintf("is %q, which is %s at %s px, above %d", string(s.Ratio), s.Factor, target, MaxFactor), Advice: "choose a smaller height or width, or give a number"}
+		}
+		s.Ratio = NoRatio
+		return nil
+	}
+	if err := resolve(&r.LayerSet, "factor"); err != nil {
+		return err
+	}
+	if r.Damped == nil {
+		return nil
+	}
+	v := *r.Damped
+	r.Damped = &v
+	return resolve(&v.LayerSet, "damped.factor")
 }
 
 // derivedFactor is the rule's factor of one axis that is enlarged r times.

@@ -44,6 +44,26 @@ type DepthFactor struct {
 	Factor Factor
 }
 
+// Ratio is a factor that follows the picture's size.
+type Ratio string
+
+// The ratios, of height and width over those trained on; a side that is not
+// enlarged counts as 1.
+const (
+	NoRatio   Ratio = ""
+	RatioSide Ratio = "ratio"      // the larger of both, for rows and columns
+	RatioAxes Ratio = "ratio_axes" // rows by the height's, columns by the width's
+)
+
+// Of is the factor at a size.
+func (r Ratio) Of(train, target Size) Factor {
+	h, w := math.Max(1, float64(target.H)/float64(train.H)), math.Max(1, float64(target.W)/float64(train.W))
+	if r != RatioAxes {
+		h, w = math.Max(h, w), math.Max(h, w)
+	}
+	return Factor{H: h, W: w}
+}
+
 // LayerSet says which convolutions are dilated, and by how much.
 //
 // The layers that Layers matches (or, where Layers is empty, those at depth
@@ -51,7 +71,9 @@ type DepthFactor struct {
 // order, each adding its layers or changing their factor. A zero Factor leaves
 // only ByDepth and Overrides.
 type LayerSet struct {
-	Factor    Factor
+	Factor Factor
+	// Ratio, when not empty, is what Factor shall be; see Method.Derived.
+	Ratio     Ratio
 	Layers    []string // globs over diffusers paths: * any text, ? one character
 	MinDepth  int      // levels from the outermost that stay as trained
 	ByDepth   []DepthFactor

@@ -21,6 +21,10 @@ type Factor struct {
 	H, W float64
 }
 
+// MaxFactor bounds factors: a 3x3 kernel that spans 33 pixels is beyond every
+// published setting (the largest is 4).
+const MaxFactor = 16
+
 // Plain reports whether the factor leaves the layer as it was trained.
 func (f Factor) Plain() bool { return f.H == 1 && f.W == 1 }
 

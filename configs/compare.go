@@ -85,6 +85,46 @@ func (c *Config) readCompares(p *table) {
 	}
 }
 
+// keepPlots leaves a panel's plots the methods that it has; a plot of others is
+// dropped.
+func (c *Config) keepPlots() {
+	if len(c.Report.Plots) == 0 {
+		return
+	}
+	report := clone(c.tree["report"].(map[string]any))
+	c.tree["report"] = report
+	all, _ := asList(report["plot"])
+	names := methodNames(c.Methods)
+	var kept []Plot
+	var tables []any
+	for i, plot := range c.Report.Plots {
+		if i >= len(all) {
+			continue
+		}
+		table := clone(all[i].(map[string]any))
+		if plot.Methods != nil {
+			var own []string
+			for _, name := range plot.Methods {
+				if contains(names, name) {
+					own = append(own, name)
+				}
+			}
+			if len(own) == 0 {
+				continue
+			}
+			plot.Methods = own
+			table["methods"] = anyList(own)
+		}
+		kept = append(kept, plot)
+		tables = append(tables, table)
+	}
+	c.Report.Plots = kept
+	report["plot"] = tables
+	if len(tables) == 0 {
+		delete(report, "plot")
+	}
+}
+
 // methodRuns reports whether a method of that name runs at the size.
 func (c *Config) methodRuns(name string, size ablation.Size) bool {
 	for i, m := range c.Methods {

@@ -10,6 +10,7 @@ import (
 	"testing/fstest"
 
 	"scalecrafter/ablation"
+	"scalecrafter/model/kernels"
 	"scalecrafter/model/sampler"
 )
 
@@ -590,6 +591,9 @@ to = "square"
 func TestLists(t *testing.T) {
 	if !slices.Equal(Samplers, sampler.Names()) {
 		t.Errorf("samplers %v, the sampler package has %v", Samplers, sampler.Names())
+	}
+	if !slices.Equal(Maths, kernels.MathNames) {
+		t.Errorf("arithmetic %v, the kernels have %v", Maths, kernels.MathNames)
 	}
 	seen := map[string]bool{}
 	value := 2.0

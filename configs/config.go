@@ -25,6 +25,7 @@ type Config struct {
 	Name            string // the folder of its results
 	Title, Question string
 	Weights         string // "builtin" or a path
+	Math            string // arithmetic of the network, one of Maths
 	Sample          Sample
 	Reference       Reference
 	Methods         []ablation.Method // grids expanded, in the order of the file
@@ -63,6 +64,11 @@ type Sample struct {
 // Samplers are the values of sample.sampler.
 var Samplers = []string{"ddim", "euler", "euler_ancestral", "dpmpp_2m"}
 
+// Maths are the values of model.math, kernels.MathNames: plain float32; two bfloat16 halves
+// a number with near-float32 error; bfloat16. The latter two are float32 on
+// machines that are not faster with them.
+var Maths = []string{"float32", "bf16x3", "bf16"}
+
 // Reference says what FID and KID compare with.
 type Reference struct {
 	Count     int // true scenes at the target size
@@ -87,6 +93,7 @@ type Compare struct {
 // Plot asks for one figure.
 type Plot struct {
 	Name, Title, Metric, X, GroupBy string
+	Methods                         []string // names of those shown; empty: all
 }
 
 // origin is where a method's settings stand.
@@ -200,6 +207,7 @@ func (c *Config) read(t *table) {
 	c.Question = t.text("question", "")
 	m := section(t, "model")
 	c.Weights = m.text("weights", "builtin")
+	c.Math = m.choice("math", Maths[0], Maths)
 	if c.Weights == "" {
 		m.fail("weights", `write "builtin" or the folder of a model`, "is empty")
 	}
@@ -340,6 +348,15 @@ func (c *Config) readReport(t *table) {
 		}
 		if plot.GroupBy == "none" {
 			plot.GroupBy = ""
+		}
+		plot.Methods = q.texts("methods", "redilation")
+		if plot.Methods != nil && len(plot.Methods) == 0 {
+			q.fail("methods", "name some, or drop it to show all", "is empty: the plot would show nothing")
+		}
+		for k, name := range plot.Methods {
+			if !names[name] {
+				t.r.fail(element(q.where("methods"), k), didYouMean(name, methodNames(c.Methods)), "is %q, want the name of a method", name)
+			}
 		}
 		q.done()
 		c.Report.Plots = append(c.Report.Plots, plot)

@@ -107,6 +107,8 @@ func TestMalformed(t *testing.T) {
   the model was trained on 1000 timesteps; 20 to 50 are usual`},
 		{"unknown sampler", edit(`steps = 20`, "steps = 20\nsampler = \"dimm\""), nil, `x.toml:8:11: sample.sampler: is "dimm", want one of "ddim", "euler", "euler_ancestral", "dpmpp_2m"
   did you mean "ddim"?`},
+		{"unknown arithmetic", edit("", "\n[model]\nmath = \"fp16\"\n"), nil, `x.toml:22:8: model.math: is "fp16", want one of "float32", "bf16x3", "bf16"
+  did you mean "bf16"?`},
 		{"negative seed", edit(`steps = 20`, "steps = 20\nseed = -1"), nil, `x.toml:8:8: sample.seed: is -1, want an integer of 0 or more
   the same seed gives the same images`},
 		{"rescale without guidance", edit(`guidance_scale = 3.0`, "guidance_scale = 1\nguidance_rescale = 0.7"), nil, `x.toml:9:20: sample.guidance_rescale: is 0.7, which never takes effect: guidance is off

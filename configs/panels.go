@@ -75,7 +75,7 @@ func (c *Config) Panels() []*Config {
 			report["picture_rows"] = anyList(p.Report.PictureRows)
 		}
 		p.keepCompares()
-		p.keepCompares()
+		p.keepPlots()
 		out = append(out, &p)
 	}
 	return out

@@ -45,7 +45,7 @@ func (c *Config) readRedilation(t *table, places map[string]place, scale float64
 		const advice = "levels from the outermost that stay as trained; 1 in published settings"
 		r.Rule.MinDepth = readRuleDepth(t, advice, defaultMinDepth, t.varies("schedule"))
 	}
-	r.LayerSet = readLayers(t, ablation.Factor{}, r.base)
+	r.LayerSet = readLayers(t, ablation.LayerSet{}, r.base)
 	r.Tau = c.readTau(t, tauFrom{steps: r.Tau, optional: r.base != nil, quiet: true})
 	if r.from != nil && r.Tau == 0 {
 		r.from.zero("tau", "tau_share = 0.6", "re-dilation", c.reader)
@@ -165,7 +165,7 @@ func (r *redilation) damped() {
 		case r.Damped != nil:
 			old, base = r.Damped.Tau, &r.Damped.LayerSet
 		}
-		set := readLayers(v, r.Factor, base)
+		set := readLayers(v, r.LayerSet, base)
 		r.Damped = &ablation.Damping{LayerSet: set, Tau: r.c.readTau(v, r.inheritsTau(r.Damped != nil, old))}
 		v.done()
 	}
@@ -209,13 +209,13 @@ func (r *redilation) dispersion() {
 	r.c.useTransform(r.Dispersion)
 }
 
-// readLayers reads which layers are dilated by what; inherit, when not zero, is
-// the factor where none is given. base, when not nil, is a schedule's layers:
+// readLayers reads which layers are dilated by what; inherit has the factor where
+// none is given, or nothing. base, when not nil, is a schedule's layers:
 // without a factor the method adds to them or changes them.
-func readLayers(t *table, inherit ablation.Factor, base *ablation.LayerSet) ablation.LayerSet {
+func readLayers(t *table, inherit ablation.LayerSet, base *ablation.LayerSet) ablation.LayerSet {
 	var s ablation.LayerSet
 	given := t.has("factor")
-	s.Factor, _ = t.factor("factor")
+	s.Factor, s.Ratio = t.ratioOrFactor("factor")
 	if t.has("layers") {
 		s.Layers = readGlobs(t)
 	} else {
@@ -237,15 +237,17 @@ func readLayers(t *table, inherit ablation.Factor, base *ablation.LayerSet) abla
 		}
 	}
 	own := anyOf(t, "dilation", "depth")
-	if !given && base == nil && inherit != (ablation.Factor{}) {
-		s.Factor = inherit
+	if f := inherit.Factor; !given && base == nil && (f != (ablation.Factor{}) || inherit.Ratio != ablation.NoRatio) {
+		s.Factor, s.Ratio = f, inherit.Ratio
 		given = true
-		if !t.quiet["factor"] {
-			if inherit.H == inherit.W {
-				t.m["factor"] = inherit.H
-			} else {
-				t.m["factor"] = []any{inherit.H, inherit.W}
-			}
+		switch {
+		case t.quiet["factor"]:
+		case inherit.Ratio != ablation.NoRatio:
+			t.m["factor"] = string(inherit.Ratio)
+		case f.H == f.W:
+			t.m["factor"] = f.H
+		default:
+			t.m["factor"] = []any{f.H, f.W}
 		}
 	}
 	if key := "min_depth"; base != nil && !given && (t.has("layers") || t.has(key) && !t.ruled) {

@@ -16,7 +16,7 @@ var keyOrder = []string{
 	"name", "title", "question", "model", "weights", "height", "width", "sizes", "count", "steps", "guidance_scale", "guidance_rescale", "eta", "seed", "sampler",
 	"base_count", "label", "kind", "baseline", "only", "schedule", "axis", "factor", "tau", "tau_share", "layers", "min_depth", "depth",
 	"decay", "progressive", "listed", "attention_scaling", "kernel", "scale", "input", "dc", "transform", "freeu", "sdedit",
-	"columns", "picture_rows", "picture_columns", "metric", "x", "group_by", "from", "to",
+	"columns", "picture_rows", "picture_columns", "metric", "x", "group_by", "methods", "from", "to",
 	// Tables.
 	"sample", "reference", "method", "dilation", "damped", "dispersion", "grid", "report", "compare", "plot", "transforms", "schedules",
 }

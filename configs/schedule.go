@@ -121,12 +121,12 @@ func (s *Schedule) read(t *table, name string) {
 			t.take(key)
 		}
 	} else {
-		r.LayerSet = readLayers(t, ablation.Factor{}, nil)
+		r.LayerSet = readLayers(t, ablation.LayerSet{}, nil)
 	}
 	r.Decay, r.Listed = readDecay(t, false)
 	longest := r.Tau
 	if d := t.sub("damped"); d != nil {
-		r.Damped = &ablation.Damping{Tau: tau(d), LayerSet: readLayers(d, r.Factor, nil)}
+		r.Damped = &ablation.Damping{Tau: tau(d), LayerSet: readLayers(d, r.LayerSet, nil)}
 		longest = max(longest, r.Damped.Tau)
 		d.done()
 	}

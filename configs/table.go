@@ -334,12 +334,27 @@ func (t *table) texts(key, example string) []string {
 	return out
 }
 
-// The range of dilation factors: below 1 nothing is dilated, and a 3x3 kernel
-// that spans 33 pixels is beyond every published setting (the largest is 4).
+// The range of dilation factors: below 1 nothing is dilated.
 const (
 	minFactor = 1
-	maxFactor = 16
+	maxFactor = ablation.MaxFactor
 )
+
+// ratioOrFactor is a factor, or a ratio that the size decides.
+func (t *table) ratioOrFactor(key string) (f ablation.Factor, r ablation.Ratio) {
+	text, isText := t.m[key].(string)
+	if !isText {
+		f, _ = t.factor(key)
+		return f, ablation.NoRatio
+	}
+	t.take(key)
+	ratios := []string{string(ablation.RatioSide), string(ablation.RatioAxes)}
+	if !contains(ratios, text) {
+		t.fail(key, didYouMean(text, ratios), "is %q, want a number from %d to %d, two of them, or one of %s", text, minFactor, maxFactor, quoted(ratios))
+		return ablation.Factor{H: 2, W: 2}, ablation.NoRatio
+	}
+	return f, ablation.Ratio(text)
+}
 
 // factor is a dilation factor: a number, or [rows, columns].
 func (t *table) factor(key string) (ablation.Factor, bool) {
