@@ -41,8 +41,14 @@ var commands = map[string]func(ctx context.Context, args []string) int{
 	"train": func(ctx context.Context, args []string) int {
 		return experiments.Train(ctx, args, os.Stdout, os.Stderr)
 	},
+	"report": func(ctx context.Context, args []string) int {
+		return experiments.Report(ctx, args, os.Stdout, os.Stderr)
+	},
 	"import": func(ctx context.Context, args []string) int {
 		return experiments.Import(ctx, args, os.Stdout, os.Stderr)
+	},
+	"bench": func(ctx context.Context, args []string) int {
+		return experiments.Bench(ctx, args, os.Stdout, os.Stderr)
 	},
 	"disperse": func(_ context.Context, args []string) int {
 		return experiments.Disperse(args, os.Stdout, os.Stderr)

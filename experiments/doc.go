@@ -9,6 +9,8 @@ import (
 	"image"
 
 	"scalecrafter/ablation"
+	"scalecrafter/model"
+	"scalecrafter/model/kernels"
 )
 
 // Protocol is the version of the way of sampling, judging and scoring; raise
@@ -28,8 +30,18 @@ type Engine interface {
 	// TrainSize is the picture size in pixels that the model was trained on.
 	TrainSize() (h, w int)
 	Architecture() ablation.Architecture
+	// Work is what one network evaluation computes for one picture of this size
+	// in pixels under a plan (nil: as trained).
+	Work(h, w int, plan *ablation.LayerPlan) model.Work
 	// NewWorker makes a worker that computes on this many threads.
 	NewWorker(threads int) (Worker, error)
+}
+
+// mather is an Engine whose network has other arithmetic than float32.
+type mather interface {
+	// UseMath sets the arithmetic of workers made from now on; where it is not
+	// Effective on this machine it is float32.
+	UseMath(kernels.Math)
 }
 
 // Worker does the work of one goroutine.

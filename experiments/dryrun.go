@@ -13,7 +13,11 @@ import (
 // dryRun lists what a run would do: every cell with its identity, state and
 // cost. The time per network evaluation is taken from finished images of the
 // panel, or measured with one step at its size.
-func (e *experiment) dryRun(ctx context.Context, w io.Writer, workers, threads int) error {
+func (e *experiment) dryRun(ctx context.Context, w io.Writer, batch, workers, threads int) error {
+	memory, err := e.memory(batch, workers, threads)
+	if err != nil {
+		return fmt.Errorf("plan the memory: %w", err)
+	}
 	total := 0.0
 	for i, p := range e.panels {
 		if i > 0 {
@@ -25,11 +29,16 @@ func (e *experiment) dryRun(ctx context.Context, w io.Writer, workers, threads i
 		}
 		total += seconds
 	}
-	if len(e.panels) == 1 {
-		return nil
+	if len(e.panels) > 1 {
+		if _, err := fmt.Fprintf(w, "\nall %d sizes: about %s\n", len(e.panels), duration(total)); err != nil {
+			return err
+		}
 	}
-	_, err := fmt.Fprintf(w, "\nall %d sizes: about %s\n", len(e.panels), duration(total))
-	return err
+	if memory != nil {
+		fmt.Fprintln(w)
+		memory.print(w)
+	}
+	return nil
 }
 
 // dryRun lists one panel and returns the seconds that it would take.
@@ -38,7 +47,7 @@ func (p *plan) dryRun(ctx context.Context, w io.Writer, workers, threads int) (f
 	if err != nil {
 		return 0, fmt.Errorf("measure one step: %w", err)
 	}
-	perCost := second / float64(p.size.Pixels()) // seconds by experiment.price
+	perCost := second / p.evaluation(p.size, nil) // seconds by experiment.price
 	fmt.Fprintf(w, "%s: %d cells of %d images at %s px, %d steps; store %s\n\n",
 		p.config.Name, len(p.rows), p.config.Sample.Count, p.size, p.config.Sample.Steps, p.store.Root)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -74,7 +83,7 @@ func (p *plan) dryRun(ctx context.Context, w io.Writer, workers, threads int) (f
 		}
 	}
 	scenes := p.config.Reference.Count
-	line(p.sceneID[:8], "features of true scenes", min(blocks*blockSize, scenes), scenes, 0, float64(len(p.blocks)-blocks)*blockSize*p.trueScenes.cost)
+	line(p.sceneID[:8], "features of true scenes", min(blocks*blockSize, scenes), scenes, 0, float64(len(p.blocks)-blocks)*p.blockCost())
 	images(p.trueScenes, p.trueScenes.cell.Label, p.config.Sample.Count)
 	images(p.base, p.base.cell.Label, p.config.Reference.BaseCount)
 	for i, row := range p.rows {
@@ -95,8 +104,8 @@ func (p *plan) dryRun(ctx context.Context, w io.Writer, workers, threads int) (f
 	return total, err
 }
 
-// secondsPerEvaluation is the time of one network evaluation for one image of
-// the panel's size on one worker.
+// secondsPerEvaluation is the time of one network evaluation as trained for one
+// image of the panel's size on one worker.
 func (p *plan) secondsPerEvaluation(ctx context.Context, threads int) (second float64, measured bool, err error) {
 	var seconds, cost float64
 	for _, w := range p.cells {
@@ -108,7 +117,7 @@ func (p *plan) secondsPerEvaluation(ctx context.Context, threads int) (second fl
 		}
 	}
 	if cost > 0 && seconds > 0 {
-		return seconds / cost * float64(p.size.Pixels()), false, nil
+		return seconds / cost * p.evaluation(p.size, nil), false, nil
 	}
 	worker, err := p.engine.NewWorker(threads)
 	if err != nil {

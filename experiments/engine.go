@@ -56,8 +56,13 @@ func (e *engine) WorldVersion() string {
 	return critters.Version + " " + critters.DetectorVersion
 }
 func (e *engine) KernelPath() string                  { return kernels.Path() }
+func (e *engine) UseMath(m kernels.Math)              { e.pipeline.SetMath(m) }
 func (e *engine) TrainSize() (h, w int)               { return e.pipeline.TrainSize() }
 func (e *engine) Architecture() ablation.Architecture { return e.pipeline.Architecture() }
+
+func (e *engine) Work(h, w int, plan *ablation.LayerPlan) model.Work {
+	return e.pipeline.Config.Work(h/model.PixelScale, w/model.PixelScale, plan)
+}
 
 func (e *engine) NewWorker(threads int) (Worker, error) {
 	return &worker{engine: e, denoiser: e.pipeline.NewWorker(threads), reader: e.net.NewExtractor(), prompts: map[string]sampler.Condition{}, readings: map[*image.NRGBA]features.Reading{}}, nil

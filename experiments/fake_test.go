@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"scalecrafter/ablation"
+	"scalecrafter/model"
 )
 
 // fakeEngine is a model that draws at once: every pixel is a hash of what
@@ -48,6 +49,25 @@ func (f *fakeEngine) Architecture() ablation.Architecture {
 		},
 		SelfAttention: []string{"mid_block.attentions.0.transformer_blocks.0.attn1"},
 	}
+}
+
+// Work counts the taps of the fake's convolutions; its one self-attention is
+// sharpened by the root of the pixel ratio.
+func (f *fakeEngine) Work(h, w int, plan *ablation.LayerPlan) model.Work {
+	work := model.Work{AttentionScales: []float64{1}}
+	for _, c := range f.Architecture().Convs {
+		side := 3
+		if plan != nil {
+			if t := plan.Dispersion[c.Path]; t != nil {
+				side = t.Large
+			}
+		}
+		work.MultiplyAdds += float64(h * w * side * side)
+	}
+	if plan != nil && plan.AttentionRatio > 0 {
+		work.AttentionScales[0] = math.Sqrt(plan.AttentionRatio)
+	}
+	return work
 }
 
 func (f *fakeEngine) NewWorker(threads int) (Worker, error) {

@@ -256,7 +256,7 @@ func along(cells []results.Cell, axis, title, key string) string {
 	parts := make([]string, len(ordered))
 	best := ordered[0]
 	for i, c := range ordered {
-		parts[i] = fmt.Sprintf("%s %.1f%%", axisOf(c, axis).Text, 100*c.Metrics[key].Mean)
+		parts[i] = fmt.Sprintf("%s: %.1f%%", axisOf(c, axis).Text, 100*c.Metrics[key].Mean)
 		if c.Metrics[key].Mean > best.Metrics[key].Mean {
 			best = c
 		}
@@ -264,7 +264,7 @@ func along(cells []results.Cell, axis, title, key string) string {
 	var fixed []string
 	for _, a := range ladders {
 		if o := axisOf(best, a.name); o != nil && a.name != axis && varies(cells, a.name) {
-			fixed = append(fixed, a.name+" "+o.Text)
+			fixed = append(fixed, a.title+" "+o.Text)
 		}
 	}
 	equal := "all else equal"

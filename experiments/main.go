@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
+	"scalecrafter/ablation"
 	"scalecrafter/configs"
 	"scalecrafter/model/kernels"
 	"scalecrafter/reports/results"
@@ -38,6 +40,7 @@ type options struct {
 	sets    stringList
 	dryRun  bool
 	quiet   bool
+	trace   string
 }
 
 type stringList []string
@@ -66,6 +69,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, open Ope
 	flags.Var(&o.sets, "set", "`key=value` that overrides the file, for instance sample.count=8 or method.redilation.factor=3; may be repeated")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "list the cells with their state and cost, and stop")
 	flags.BoolVar(&o.quiet, "quiet", false, "no progress, only results and errors")
+	flags.StringVar(&o.trace, "trace", "", "write when which layer ran to `file`, for chrome://tracing or ui.perfetto.dev, and list the slowest")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return ExitDone
@@ -78,7 +82,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, open Ope
 	}
 	switch {
 	case flags.NArg() > 0:
-		return bad("unexpected argument %q\n  flags come before it; the only subcommand is train", flags.Arg(0))
+		return bad("unexpected argument %q\n  flags come before it; subcommands are train, report, import, disperse and bench", flags.Arg(0))
 	case o.config == "":
 		flags.Usage()
 		return bad("\n-config is missing\n  give an experiment: -config configs/ablate_dilation.toml")
@@ -88,6 +92,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, open Ope
 		return bad("-batch is %d, want 1 to 4096", o.batch)
 	case o.out == "":
 		return bad("-out is empty, want a folder")
+	case o.trace != "" && o.dryRun:
+		return bad("-trace with -dry-run: a dry run draws nothing that could be traced")
 	}
 	if err := kernels.PathError(); err != nil {
 		fmt.Fprintln(stderr, "note:", err)
@@ -95,6 +101,9 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, open Ope
 	config, err := configs.Load(o.config, o.sets)
 	if err != nil {
 		return bad("%v", err)
+	}
+	if note := mathNote(config); note != "" {
+		fmt.Fprintln(stderr, "note:", note)
 	}
 	config.LoadTransform = LoadTransform
 	engine, err := open(ctx, config.Weights)
@@ -118,13 +127,34 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer, open Ope
 	}
 	threads := max(1, runtime.GOMAXPROCS(0)/o.workers)
 	if o.dryRun {
-		if err := e.dryRun(ctx, stdout, o.workers, threads); err != nil {
+		if err := e.dryRun(ctx, stdout, o.batch, o.workers, threads); err != nil {
 			fmt.Fprintln(stderr, err)
 			return ExitFailed
 		}
 		return ExitDone
 	}
-	return e.execute(ctx, o, threads, args, stdout, stderr)
+	if o.trace == "" {
+		return e.execute(ctx, o, threads, args, stdout, stderr)
+	}
+	traced, ok := engine.(tracing)
+	if !ok {
+		return bad("-trace: this model cannot be traced")
+	}
+	trace, err := newTraceFile(o.trace)
+	if err != nil {
+		return bad("%v", err)
+	}
+	traced.Trace(&trace.Tracer)
+	code := e.execute(ctx, o, threads, args, stdout, stderr)
+	if err := trace.write(); err != nil {
+		fmt.Fprintln(stderr, err)
+		return max(code, ExitFailed)
+	}
+	if err := trace.table(stdout); err != nil {
+		fmt.Fprintln(stderr, err)
+		return max(code, ExitFailed)
+	}
+	return code
 }
 
 // execute draws, scores and reports.
@@ -152,6 +182,15 @@ func (e *experiment) execute(ctx context.Context, o options, threads int, args [
 		r.progress.say("%s; it is made again", d)
 	}
 	drawn := e.remaining()
+	if r.memory, err = e.memory(o.batch, o.workers, threads); err != nil {
+		return fail(err)
+	}
+	if r.memory != nil {
+		if !o.quiet {
+			r.memory.print(stderr)
+		}
+		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+	}
 	err = r.do(ctx)
 	r.progress.close()
 	if err != nil {
@@ -226,13 +265,31 @@ func (e *experiment) progress() (have, want int) {
 	return have, want
 }
 
+// mathUsed is the arithmetic of the network for people.
+func mathUsed(id ablation.Identity) string {
+	if id.Math == "" {
+		return kernels.Float32.String()
+	}
+	return id.Math
+}
+
+// mathNote says that the arithmetic asked for is not the one used, if so.
+func mathNote(c *configs.Config) string {
+	m, _ := kernels.ParseMath(c.Math) // checked by configs
+	note := m.Fallback()
+	if note == "" && m != kernels.Float32 && kernels.BF16Error() != nil {
+		note = fmt.Sprintf("model.math = %q runs on the %s path: %v", m, kernels.BF16Path(), kernels.BF16Error())
+	}
+	return note
+}
+
 // program is the name in provenance.
 const program = "scalecrafter"
 
 func (e *experiment) provenance(args []string, started time.Time) results.Provenance {
 	return results.Provenance{
 		Program: program, Commit: commit(), GoVersion: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH,
-		CPU: cpuName(), KernelPath: e.id.Kernels, Cores: runtime.NumCPU(), Started: started.UTC(), Finished: time.Now().UTC(),
+		CPU: cpuName(), KernelPath: e.id.Kernels, Math: mathUsed(e.id), MathNote: mathNote(e.config), Cores: runtime.NumCPU(), Started: started.UTC(), Finished: time.Now().UTC(),
 		ModelDigest: e.id.Weights, FeatureDigest: e.id.Features, WorldVersion: e.id.World, Protocol: e.id.Protocol,
 		ConfigFile: e.config.File, Command: "go run . " + shellWords(args),
 	}

@@ -36,7 +36,7 @@ func (e *experiment) join(summaries []*results.Summary) *results.Joint {
 		slim.ResolvedTOML, slim.Plots, slim.Provenance = "", nil, results.Provenance{}
 		slim.Cells = append([]results.Cell(nil), slim.Cells...)
 		for k := range slim.Cells {
-			slim.Cells[k].Plan, slim.Cells[k].Steps = nil, nil
+			slim.Cells[k].Plan, slim.Cells[k].Steps, slim.Cells[k].Attention = nil, nil, nil
 		}
 		j.Panels = append(j.Panels, results.Panel{Folder: p.size.String(), Summary: &slim})
 	}

@@ -278,14 +278,15 @@ func TestPanelsKilled(t *testing.T) {
 	sameTree(t, tree(t, root), tree(t, calm))
 }
 
-// Ctrl-C in the second panel keeps the first; the counts are over both.
+// Ctrl-C in the panel drawn second, the cheaper one, keeps the first; the counts
+// are over both.
 func TestPanelsInterrupt(t *testing.T) {
 	t.Parallel()
 	config, root := writeConfig(t, panelConfig), t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())
 	var once sync.Once
 	f := &fakeEngine{onSample: func(job Job) {
-		if job.Height == 48 {
+		if job.Height == 32 {
 			once.Do(cancel)
 		}
 	}, perImage: time.Millisecond}
@@ -297,8 +298,8 @@ func TestPanelsInterrupt(t *testing.T) {
 	if o := runMain(context.Background(), &fakeEngine{drawn: &drawn}, "-config", config, "-out", root, "-workers", "1"); o.code != ExitDone {
 		t.Fatalf("resumed: exit %d\n%s", o.code, o.stderr)
 	}
-	if drawn == 0 || drawn > 4*12 {
-		t.Errorf("drew %d images after the interruption, want some of the second panel's 48", drawn)
+	if drawn == 0 || drawn > 3*12+10 {
+		t.Errorf("drew %d images after the interruption, want some of the cheaper panel's 36 and the base's 10", drawn)
 	}
 }
 
@@ -496,6 +497,18 @@ guidance_scale = 1.0
 				if on && n.got.AttentionRatio != n.plan.AttentionRatio {
 					t.Errorf("%s step %d %s: attention ratio %v, want %v", cell.Label, step, n.name, n.got.AttentionRatio, n.plan.AttentionRatio)
 				}
+				if n.name == "main" && i < 2 && n.plan.AttentionRatio != 0 != (len(cell.Attention) > 0) {
+					t.Errorf("%s: ratio %v and %d rows of self-attention", cell.Label, n.plan.AttentionRatio, len(cell.Attention))
+				}
+				for _, r := range cell.Attention {
+					want := 0.0
+					if on {
+						want = f.Work(job.Height, job.Width, n.plan).AttentionScales[0]
+					}
+					if r.Network == n.name && (r.Scales[step] != want || r.Layer != arch.SelfAttention[0]) {
+						t.Errorf("%s step %d %s: %s scaled by %v, want %v", cell.Label, step, n.name, r.Layer, r.Scales[step], want)
+					}
+				}
 				if on && n.plan.FreeU != nil != (n.got.FreeU != nil) {
 					t.Errorf("%s step %d %s: FreeU %v, want %v", cell.Label, step, n.name, n.got.FreeU, n.plan.FreeU)
 				}
@@ -543,7 +556,8 @@ guidance_scale = 1.0
 		}
 	}
 	text2 := readText(t, filepath.Join(root, "fake", "report.txt"))
-	for _, want := range []string{"V, which gave the base term in steps 2–5", "steps 0–1 skipped", "with a dispersed kernel (5×5", "guidance rescale 0.5"} {
+	for _, want := range []string{"V, which gave the base term in steps 2–5", "steps 0–1 skipped", "with a dispersed kernel (5×5", "guidance rescale 0.5",
+		"attention sharpened ×2.45 for ×6 pixels"} {
 		if !strings.Contains(strings.Join(strings.Fields(text2), " "), want) {
 			t.Errorf("the terminal report lacks %q:\n%s", want, text2)
 		}

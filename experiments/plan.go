@@ -11,6 +11,7 @@ import (
 
 	"scalecrafter/ablation"
 	"scalecrafter/configs"
+	"scalecrafter/model/kernels"
 	"scalecrafter/reports/results"
 )
 
@@ -84,12 +85,19 @@ type sceneBlock struct {
 // looks what the store already has. Errors of the configuration are
 // configs.Errors: those of all panels at once.
 func newExperiment(c *configs.Config, engine Engine, root string) (*experiment, error) {
+	math, err := kernels.ParseMath(c.Math)
+	if err != nil {
+		return nil, err
+	}
+	if m, ok := engine.(mather); ok {
+		m.UseMath(math)
+	}
 	h, w := engine.TrainSize()
 	e := &experiment{
 		config: c, engine: engine, store: results.Store{Root: root}, train: ablation.Size{H: h, W: w},
 		id: ablation.Identity{
 			Weights: engine.Digest(), Features: engine.FeatureDigest(), World: engine.WorldVersion(),
-			Kernels: engine.KernelPath(), Protocol: Protocol,
+			Kernels: engine.KernelPath(), Math: math.Identity(), Protocol: Protocol,
 		},
 	}
 	e.runDir = e.store.RunDir(c.Name)
@@ -175,7 +183,7 @@ func (e *experiment) newPanel(c *configs.Config, byID map[string]*work, several 
 
 	sceneSettings := ablation.Settings{Size: settings.Size, Seed: settings.Seed, Sampler: kindTrue}
 	sceneIdentity := e.id
-	sceneIdentity.Weights = "" // scenes do not depend on the model
+	sceneIdentity.Weights, sceneIdentity.Math = "", "" // scenes do not depend on the model
 	p.sceneID = ablation.CellID(sceneSettings, nil, sceneIdentity)
 	p.trueScenes = add(ablation.Cell{ID: p.sceneID, Label: "true scenes"}, kindTrue, sceneSettings, c.Sample.Count)
 
@@ -252,16 +260,66 @@ func (w *work) missing() []int {
 
 func (w *work) have() int { return w.count - len(w.missing()) }
 
-// price is the cost of one image, by which progress and estimates are weighed:
-// network evaluations times pixels. Rendering and judging count as a small
-// share of an evaluation.
+// Shares of a network evaluation as trained.
+const (
+	judging   = 0.2  // one picture's, its encoding and writing included
+	rendering = 0.03 // one reference scene's, its features included
+)
+
+// price is the cost of one image, by which progress, estimates and the order of
+// work are weighed: the multiply-adds of its network evaluations, each by the
+// plan that it runs, over those of one as trained at the training size.
 func (e *experiment) price(cell ablation.Cell, s ablation.Settings) float64 {
-	const judging = 0.2
-	cost := (float64(cell.NFE) + judging) * float64(s.Size.Pixels())
+	cost := judging * e.evaluation(s.Size, nil)
+	job := Job{GuidanceScale: s.GuidanceScale, Plan: cell.Plan}
+	of := map[*ablation.LayerPlan]float64{} // steps share plans
+	add := func(plan *ablation.LayerPlan, n float64) {
+		if plan == nil {
+			return
+		}
+		if _, ok := of[plan]; !ok {
+			of[plan] = e.evaluation(s.Size, plan)
+		}
+		cost += n * of[plan]
+	}
+	for i := s.SDEdit.Tau; i < len(cell.Plan); i++ {
+		main, damped := job.networks(i)
+		if s.GuidanceScale > 1 {
+			add(main, 2)
+		} else {
+			add(main, 1)
+		}
+		add(damped, 1)
+	}
 	if cell.BaseNFE > 0 {
-		cost += float64(cell.BaseNFE) * float64(s.SDEdit.Base(e.train, s.Size).Pixels())
+		cost += float64(cell.BaseNFE) * e.evaluation(s.SDEdit.Base(e.train, s.Size), nil)
 	}
 	return cost
+}
+
+// evaluation is the cost of one network evaluation under a plan.
+func (e *experiment) evaluation(size ablation.Size, plan *ablation.LayerPlan) float64 {
+	one := e.engine.Work(e.train.H, e.train.W, nil).MultiplyAdds
+	return e.engine.Work(size.H, size.W, plan).MultiplyAdds / one
+}
+
+// blockCost is the cost of one block of reference scenes.
+func (p *plan) blockCost() float64 { return blockSize * rendering * p.evaluation(p.size, nil) }
+
+// toDo is the cost of all that is missing.
+func (e *experiment) toDo() float64 {
+	total := 0.0
+	for _, p := range e.panels {
+		for _, b := range p.blocks {
+			if b == nil {
+				total += p.blockCost()
+			}
+		}
+	}
+	for _, w := range e.works {
+		total += w.cost * float64(len(w.missing()))
+	}
+	return total
 }
 
 // describe is a cell's settings for people who open its folder.
@@ -272,6 +330,9 @@ func (e *experiment) describe(w *work) results.Description {
 		"size": s.Size.String(), "steps": strconv.Itoa(s.Steps), "guidance_scale": fmt.Sprint(s.GuidanceScale),
 		"guidance_rescale": fmt.Sprint(s.GuidanceRescale), "eta": fmt.Sprint(s.Eta), "seed": strconv.FormatUint(s.Seed, 10), "sampler": s.Sampler,
 	}}
+	if e.id.Math != "" {
+		d.Settings["math"] = e.id.Math
+	}
 	if s.SDEdit.Tau > 0 {
 		d.Settings["sdedit"] = fmt.Sprintf("skips %d steps, starts at %s px", s.SDEdit.Tau, s.SDEdit.Base(e.train, s.Size))
 	}

@@ -51,16 +51,9 @@ type progress struct {
 
 func newProgress(w io.Writer, quiet bool, e *experiment) *progress {
 	g := &progress{w: w, quiet: quiet, started: time.Now(), left: map[*work]int{}, cells: map[*work]*mpb.Bar{}, stop: make(chan struct{})}
-	for _, p := range e.panels {
-		for _, b := range p.blocks {
-			if b == nil {
-				g.total += p.trueScenes.cost * blockSize
-			}
-		}
-	}
+	g.total = e.toDo()
 	for _, k := range e.works {
 		missing := len(k.missing())
-		g.total += k.cost * float64(missing)
 		g.wantImages += k.count
 		g.haveImages += k.count - missing
 		g.left[k] = missing

@@ -9,7 +9,8 @@ import (
 // layer of every network ran at every step, and which network gave which term
 // of the guidance sum. A network has rows where any of its layers ever differs
 // from the network as trained.
-func receipt(cell *results.Cell, arch ablation.Architecture, job Job) {
+func receipt(cell *results.Cell, engine Engine, job Job) {
+	arch := engine.Architecture()
 	scale, rescale := job.GuidanceScale, job.GuidanceRescale
 	cell.GuidanceScale, cell.GuidanceRescale = &scale, &rescale
 	if job.SDEdit.Tau > 0 {
@@ -33,6 +34,38 @@ func receipt(cell *results.Cell, arch ablation.Architecture, job Job) {
 		cell.Steps[i] = step
 	}
 	cell.Plan = append(planRows(arch, results.NetworkMain, main), planRows(arch, results.NetworkDamped, damped)...)
+	scales := func(p *ablation.LayerPlan) []float64 { return engine.Work(job.Height, job.Width, p).AttentionScales }
+	cell.Attention = append(attentionRows(arch, results.NetworkMain, main, scales), attentionRows(arch, results.NetworkDamped, damped, scales)...)
+}
+
+// attentionRows is how a network's self-attentions ran, in execution order; no
+// rows where every one ran as trained at every step. plans holds nil where the
+// network was not evaluated.
+func attentionRows(arch ablation.Architecture, network string, plans []*ablation.LayerPlan, scales func(*ablation.LayerPlan) []float64) []results.AttentionRow {
+	of := map[*ablation.LayerPlan][]float64{} // steps share plans
+	changed := false
+	for _, p := range plans {
+		if _, ok := of[p]; p != nil && !ok {
+			of[p] = scales(p)
+			for _, s := range of[p] {
+				changed = changed || s != 1
+			}
+		}
+	}
+	if !changed {
+		return nil
+	}
+	var rows []results.AttentionRow
+	for l, layer := range arch.SelfAttention {
+		r := results.AttentionRow{Layer: layer, Network: network, Scales: make([]float64, len(plans))}
+		for i, p := range plans {
+			if p != nil {
+				r.Scales[i] = of[p][l]
+			}
+		}
+		rows = append(rows, r)
+	}
+	return rows
 }
 
 // networks are the plans that are evaluated at a step: V only where guidance is

@@ -10,6 +10,7 @@ import (
 	"math"
 	"path/filepath"
 	"runtime/debug"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -33,31 +34,50 @@ type run struct {
 	workers  int
 	threads  int
 	progress *progress
+	memory   *memoryPlan // nil if it is not known
 
 	mu sync.Mutex // guards pending and err of every work
 }
 
-// units lists the missing work in the order of drawing: panel by panel,
-// references first, then cell by cell, so that an interrupted run has whole
-// cells.
-func (e *experiment) units(batch int) []unit {
-	var out []unit
+// units lists the missing work in the order of drawing: what costs most first,
+// so that the workers end together, and cell by cell, so that an interrupted run
+// has whole cells. A unit is a batch, and less where there is little to do: no
+// more than half of a worker's share of all of it, if that is an image or more.
+func (e *experiment) units(batch, workers int) []unit {
+	type piece struct {
+		units []unit
+		cost  float64 // of the largest unit
+	}
+	var pieces []piece
+	total := e.toDo()
 	for _, p := range e.panels {
 		for b, have := range p.blocks {
 			if have == nil {
-				out = append(out, unit{panel: p, block: b})
+				pieces = append(pieces, piece{[]unit{{panel: p, block: b}}, p.blockCost()})
 			}
 		}
 		for _, w := range p.works {
 			missing := w.missing()
-			w.pending = 0
-			for len(missing) > 0 {
-				n := min(batch, len(missing))
-				out = append(out, unit{work: w, indices: missing[:n]})
-				missing = missing[n:]
-				w.pending++
+			most := batch
+			if share := total / float64(2*workers); w.cost*float64(most) > share {
+				most = max(1, int(share/w.cost))
+			}
+			w.pending = (len(missing) + most - 1) / most
+			var units []unit
+			for n := w.pending; n > 0; n-- {
+				size := (len(missing) + n - 1) / n // as even as can be
+				units = append(units, unit{work: w, indices: missing[:size]})
+				missing = missing[size:]
+			}
+			if len(units) > 0 {
+				pieces = append(pieces, piece{units, w.cost * float64(len(units[0].indices))})
 			}
 		}
+	}
+	sort.SliceStable(pieces, func(i, j int) bool { return pieces[i].cost > pieces[j].cost })
+	var out []unit
+	for _, p := range pieces {
+		out = append(out, p.units...)
 	}
 	return out
 }
@@ -66,7 +86,7 @@ func (e *experiment) units(batch int) []unit {
 // cell only; the error returned is what stops everything: the context's, or
 // the store's, or a worker that cannot start.
 func (r *run) do(ctx context.Context) error {
-	units := r.units(r.batch)
+	units := r.units(r.batch, r.workers)
 	if err := r.prepare(); err != nil {
 		return err
 	}
@@ -83,6 +103,9 @@ func (r *run) do(ctx context.Context) error {
 			if err != nil {
 				cancel(fmt.Errorf("start a worker: %w", err))
 				return
+			}
+			if w, ok := worker.(reserver); ok && r.memory != nil {
+				w.Reserve(r.memory)
 			}
 			for u := range queue {
 				if err := r.one(ctx, worker, u); err != nil {
@@ -222,7 +245,7 @@ func (r *run) fail(w *work, err error) {
 // cost of a unit; see experiment.price.
 func (r *run) cost(u unit) float64 {
 	if u.work == nil {
-		return u.panel.trueScenes.cost * blockSize
+		return u.panel.blockCost()
 	}
 	return u.work.cost * float64(len(u.indices))
 }

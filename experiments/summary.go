@@ -112,7 +112,7 @@ func (p *plan) summarise() (*results.Summary, []string, error) {
 			label.Label = fmt.Sprintf("base resolution, %s px", p.train)
 		}
 		cell := p.row(label, w)
-		cell.Kind, cell.N, cell.Baseline, cell.Axes, cell.Plan, cell.Steps = kind, count, false, nil, nil, nil
+		cell.Kind, cell.N, cell.Baseline, cell.Axes, cell.Plan, cell.Steps, cell.Attention = kind, count, false, nil, nil, nil, nil
 		if len(cell.Images) > count {
 			cell.Images = cell.Images[:count]
 		}
@@ -143,7 +143,7 @@ func plots(list []configs.Plot) []results.Plot {
 		if title == "" {
 			title = column(plot.Metric).Title
 		}
-		out = append(out, results.Plot{Name: plot.Name, Title: title, Metric: plot.Metric, X: plot.X, GroupBy: plot.GroupBy})
+		out = append(out, results.Plot{Name: plot.Name, Title: title, Metric: plot.Metric, X: plot.X, GroupBy: plot.GroupBy, Methods: plot.Methods})
 	}
 	return out
 }
@@ -227,7 +227,7 @@ func (p *plan) row(cell ablation.Cell, w *work) results.Cell {
 	if w.count > 0 && len(w.samples) > 0 {
 		r.NFE = w.samples[0].NFE
 	}
-	receipt(&r, p.engine.Architecture(), w.job())
+	receipt(&r, p.engine, w.job())
 	return r
 }
 

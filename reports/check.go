@@ -194,6 +194,22 @@ func (p *problems) receipt(where string, c *results.Cell) {
 	if len(c.Plan) > 0 && len(c.Steps) > 0 && len(c.Steps) != len(c.Plan[0].Factors) {
 		p.add("%s: %d steps are recorded, but the plan has %d", where, len(c.Steps), len(c.Plan[0].Factors))
 	}
+	for i := range c.Attention {
+		row := &c.Attention[i]
+		if len(row.Scales) != len(c.Steps) {
+			p.add("%s: self-attention %s has %d steps, but %d are recorded", where, row.Layer, len(row.Scales), len(c.Steps))
+			continue
+		}
+		for step, v := range row.Scales {
+			if !p.finite(where, fmt.Sprintf("self-attention %s step %d", row.Layer, step), v) {
+				break
+			}
+			if evaluated := c.Steps[step].Of(row.Network) != nil; v < 0 || (v > 0) != evaluated {
+				p.add("%s: self-attention %s step %d has scale %g, want above 0 where the network was evaluated and 0 elsewhere", where, row.Layer, step, v)
+				break
+			}
+		}
+	}
 	for i := range c.Steps {
 		s := &c.Steps[i]
 		for _, term := range []struct{ name, network string }{{"base", s.Base}, {"uncond", s.Uncond}, {"cond", s.Cond}} {

@@ -118,12 +118,13 @@ func comparisonsCSV(v *view) []byte {
 	return csvBytes(records)
 }
 
-// receiptCSV holds one line a step, network and layer. A step that was not run
+// receiptCSV holds one line a step, network and layer: convolutions, then those
+// self-attentions that did not run as trained throughout. A step that was not run
 // has one line with the networks' fields empty; a network that ran as trained
 // throughout has one line a step with the layer's fields empty.
 func receiptCSV(c *results.Cell) []byte {
 	records := [][]string{{"step", "network", "terms", "attention_ratio", "freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2",
-		"layer", "factor_rows", "factor_columns", "kernel", "transform"}}
+		"layer", "factor_rows", "factor_columns", "kernel", "transform", "attention_scale"}}
 	h := newHeat(c)
 	for step := range h.steps {
 		ran := false
@@ -156,15 +157,20 @@ func receiptCSV(c *results.Cell) []byte {
 					continue
 				}
 				ran = true
-				full := append(append([]string{}, line...), clean(path), exact(k.rows), exact(k.columns), strconv.Itoa(k.kernel), clean(k.transform))
+				full := append(append([]string{}, line...), clean(path), exact(k.rows), exact(k.columns), strconv.Itoa(k.kernel), clean(k.transform), "")
 				if path == "" {
-					full = append(append([]string{}, line...), "", "", "", "", "")
+					full = append(append([]string{}, line...), "", "", "", "", "", "")
 				}
 				records = append(records, full)
 			}
+			for _, r := range c.Attention {
+				if r.Network == n.name && r.Scales[step] > 0 {
+					records = append(records, append(append([]string{}, line...), clean(r.Layer), "", "", "", "", exact(r.Scales[step])))
+				}
+			}
 		}
 		if !ran {
-			records = append(records, append([]string{strconv.Itoa(step)}, make([]string, 12)...))
+			records = append(records, append([]string{strconv.Itoa(step)}, make([]string, 13)...))
 		}
 	}
 	return csvBytes(records)

@@ -107,7 +107,7 @@ const (
 type stripRow struct {
 	label string
 	fill  func() (colour, text uint32)
-	of    func(s *results.StepRow, network string) string
+	of    func(step int, network string) string // "": off
 }
 
 // drawReceipt draws layers down, steps across, D and V side by side.
@@ -128,7 +128,7 @@ func drawReceipt(f *figure, h *heat, shades map[float64]factorShade) error {
 	for i, path := range h.layers {
 		b, l := splitLayer(path)
 		if path == "" {
-			b, l = "", "all layers"
+			b, l = "", "convolutions"
 		}
 		lines[i] = line{block: shortenTo(b, block, 90), layer: shortenTo(l, name, 120), first: i == 0 || lines[i-1].block != shortenTo(b, block, 90)}
 		blockWidth = max(blockWidth, block.Width(lines[i].block))
@@ -228,8 +228,8 @@ func stripsOf(h *heat) []stripRow {
 	}
 	term := func(label string, of func(*results.StepRow) string) stripRow {
 		return stripRow{label: label, fill: func() (uint32, uint32) { return 0x4B5563, 0xFEFEFE },
-			of: func(s *results.StepRow, network string) string {
-				if of(s) == network {
+			of: func(step int, network string) string {
+				if of(&h.records[step]) == network {
 					return "on"
 				}
 				return ""
@@ -239,25 +239,20 @@ func stripsOf(h *heat) []stripRow {
 		term("base term", func(s *results.StepRow) string { return s.Base }),
 		term("uncond term", func(s *results.StepRow) string { return s.Uncond }),
 		term("cond term", func(s *results.StepRow) string { return s.Cond }),
-		{label: "attention", fill: func() (uint32, uint32) { return 0xE69F00, 0x10151A }, of: func(s *results.StepRow, network string) string {
-			if n := s.Of(network); n != nil && sharpened(n) {
-				return "×" + shortNumber(n.AttentionRatio) + " px"
-			}
-			return ""
-		}},
-		{label: "FreeU", fill: func() (uint32, uint32) { return 0x009E73, 0xFEFEFE }, of: func(s *results.StepRow, network string) string {
-			if n := s.Of(network); n != nil && n.FreeU != nil {
+		{label: "FreeU", fill: func() (uint32, uint32) { return 0x009E73, 0xFEFEFE }, of: func(step int, network string) string {
+			if n := h.records[step].Of(network); n != nil && n.FreeU != nil {
 				return strings.TrimPrefix(freeuText(n.FreeU), "FreeU ")
 			}
 			return ""
 		}},
 	}
+	all = append(all, attentionStrips(h)...)
 	var out []stripRow
 	for _, s := range all {
 		used := false
 		for i := range h.records {
 			for _, n := range h.networks {
-				used = used || s.of(&h.records[i], n.name) != ""
+				used = used || s.of(i, n.name) != ""
 			}
 		}
 		if used {
@@ -267,10 +262,65 @@ func stripsOf(h *heat) []stripRow {
 	return out
 }
 
+// attentionStrips are the factors on the logits of the self-attentions, one line
+// for all those that ran alike; in files that lack them, the pixel ratio.
+func attentionStrips(h *heat) []stripRow {
+	fill := func() (uint32, uint32) { return 0xE69F00, 0x10151A }
+	if len(h.attention) == 0 {
+		return []stripRow{{label: "attention", fill: fill, of: func(step int, network string) string {
+			if n := h.records[step].Of(network); n != nil && sharpened(n) {
+				return "×" + shortNumber(n.AttentionRatio) + " px"
+			}
+			return ""
+		}}}
+	}
+	type group struct {
+		key    string
+		blocks []string
+		rows   map[string][]float64 // by network
+	}
+	var layers []string
+	rows := map[string]map[string][]float64{} // by layer and network
+	for _, r := range h.attention {
+		if rows[r.Layer] == nil {
+			rows[r.Layer] = map[string][]float64{}
+			layers = append(layers, r.Layer)
+		}
+		rows[r.Layer][r.Network] = r.Scales
+	}
+	var groups []*group
+	for _, layer := range layers {
+		key := fmt.Sprint(rows[layer])
+		var g *group
+		for _, have := range groups {
+			if have.key == key {
+				g = have
+			}
+		}
+		if g == nil {
+			g = &group{key: key, rows: rows[layer]}
+			groups = append(groups, g)
+		}
+		if b, _ := splitLayer(layer); !containsText(g.blocks, b) {
+			g.blocks = append(g.blocks, b)
+		}
+	}
+	var out []stripRow
+	for _, g := range groups {
+		out = append(out, stripRow{label: "attn " + strings.Join(g.blocks, ", "), fill: fill, of: func(step int, network string) string {
+			if scales := g.rows[network]; scales != nil && scales[step] != 0 && scales[step] != 1 {
+				return fmt.Sprintf("×%.3f", scales[step])
+			}
+			return ""
+		}})
+	}
+	return out
+}
+
 func drawStrip(c *draw.Canvas, s stripRow, h *heat, network string, x, y, step vg.Length) {
 	texts := make([]string, len(h.records))
 	for i := range texts {
-		texts[i] = s.of(&h.records[i], network)
+		texts[i] = s.of(i, network)
 	}
 	fill, text := s.fill()
 	for _, k := range spans(texts) {

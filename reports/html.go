@@ -12,17 +12,20 @@ import (
 )
 
 var (
+	//go:embed common.html
+	commonSource string // what the two pages share
 	//go:embed page.html
 	pageSource string
 	//go:embed page.css
 	pageStyle string
 
-	pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	commonTemplate = template.Must(template.New("common").Funcs(template.FuncMap{
 		"minus": func(s string) string { return strings.ReplaceAll(s, "-", "−") },
 		"differences": func(t *pageEffects, id, name, head, note string) differences {
 			return differences{Table: t, ID: id, Name: name, Head: head, Note: note}
 		},
-	}).Parse(pageSource))
+	}).Parse(commonSource))
+	pageTemplate = template.Must(template.Must(commonTemplate.Clone()).New("page").Parse(pageSource))
 )
 
 // pageData is what the template reads: text only, all escaped by it, but for
@@ -51,6 +54,9 @@ type pageData struct {
 	TOML       string
 	Sections   []pageSection
 }
+
+// FailedCells is how many cells failed.
+func (d pageData) FailedCells() int { return len(d.Failed) }
 
 type pageSection struct{ ID, Name string }
 

@@ -19,7 +19,7 @@ var (
 	//go:embed joint.html
 	jointSource string
 
-	jointTemplate = template.Must(template.Must(pageTemplate.Clone()).New("joint").Parse(jointSource))
+	jointTemplate = template.Must(template.Must(commonTemplate.Clone()).New("joint").Parse(jointSource))
 )
 
 // The joint page shows fewer and smaller pictures than the panels' own.
@@ -187,7 +187,7 @@ func (v *jointView) drawPlots() ([]figure, error) {
 	if len(v.j.Plots) == 0 {
 		return nil, nil
 	}
-	all := &results.Summary{Version: results.SchemaVersion, Plots: v.j.Plots}
+	all := &results.Summary{Version: results.SchemaVersion}
 	seen := map[string]bool{}
 	labels := map[string]string{} // by method; "" where its cells have several
 	for _, p := range v.j.Panels {
@@ -199,6 +199,19 @@ func (v *jointView) drawPlots() ([]figure, error) {
 			}
 		}
 	}
+	named := func(method string) string {
+		if l := labels[method]; l != "" {
+			return l
+		}
+		return method
+	}
+	for _, plot := range v.j.Plots {
+		plot.Methods = append([]string(nil), plot.Methods...)
+		for i, m := range plot.Methods {
+			plot.Methods[i] = named(m)
+		}
+		all.Plots = append(all.Plots, plot)
+	}
 	for _, p := range v.j.Panels {
 		for _, m := range p.Summary.Columns {
 			if !seen[m.Key] {
@@ -207,12 +220,10 @@ func (v *jointView) drawPlots() ([]figure, error) {
 			}
 		}
 		for _, c := range p.Summary.Cells {
-			if l := labels[c.Method]; l != "" {
-				c.Method = l
-			}
+			c.Method = named(c.Method)
 			c.ID = p.Folder + " " + c.ID
 			c.Label = clean(c.Label) + ", " + p.Folder
-			c.Baseline, c.Images, c.Plan, c.Steps = false, nil, nil, nil
+			c.Baseline, c.Images, c.Plan, c.Steps, c.Attention = false, nil, nil, nil, nil
 			all.Cells = append(all.Cells, c)
 		}
 	}
@@ -465,22 +476,22 @@ func (v *jointView) markdown(plots []figure) ([]byte, error) {
 
 // jointPage is what the joint template reads.
 type jointPage struct {
-	Style      template.CSS
-	Title      string
-	Question   string
-	Facts      []string
-	Lead       string
-	More       []string
-	Failed     int
-	Columns    []column
-	Panels     []jointPagePanel
-	Compared   *pageEffects
-	Notes      map[string]string
-	Plots      []pageFigure
-	Terms      [][2]string
-	Provenance [][2]string
-	TOML       string
-	Sections   []pageSection
+	Style       template.CSS
+	Title       string
+	Question    string
+	Facts       []string
+	Lead        string
+	More        []string
+	FailedCells int
+	Columns     []column
+	Panels      []jointPagePanel
+	Compared    *pageEffects
+	Notes       map[string]string
+	Plots       []pageFigure
+	Terms       [][2]string
+	Provenance  [][2]string
+	TOML        string
+	Sections    []pageSection
 }
 
 type jointPagePanel struct {
@@ -508,7 +519,7 @@ func (v *jointView) page(plots []figure, runDir string) ([]byte, error) {
 	pictures := false
 	for i := range v.panels {
 		p := &v.panels[i]
-		d.Failed += len(p.failed)
+		d.FailedCells += len(p.failed)
 		panel := jointPagePanel{ID: "size-" + slug(p.folder, 40), Size: p.size, Times: p.times, Link: p.link(), Span: len(d.Columns) + 4}
 		for _, r := range p.rows {
 			if r.reference {

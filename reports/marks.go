@@ -47,8 +47,9 @@ type drawnSeries struct {
 	index int
 	// On an axis of names, where series share few places, every point has its
 	// interval as a bar and stands aside from the others' by aside.
-	named bool
-	aside vg.Length
+	named  bool
+	joined bool // by a line, as the names have an order
+	aside  vg.Length
 }
 
 func (s drawnSeries) color() color.NRGBA      { return palette[s.index%len(palette)] }
@@ -71,7 +72,7 @@ func (s drawnSeries) Plot(c draw.Canvas, p *plot.Plot) {
 				errorBar(&c, fade(col, 0.75), lower[i], upper[i])
 			}
 		}
-		if len(line) > 1 {
+		if len(line) > 1 && s.joined {
 			c.StrokeLines(draw.LineStyle{Color: fade(col, 0.55), Width: 1.2, Dashes: s.dash()}, line)
 		}
 	} else if len(line) > 1 {

@@ -20,6 +20,8 @@ const (
 	plotWidth   = vg.Length(470)
 	lineHeight  = vg.Length(300)
 	dotRow      = vg.Length(17)
+	dotRow2     = vg.Length(25) // where a label has two lines
+	labelLine   = vg.Length(10.5)
 	plotMargin  = vg.Length(10)
 	maxXLabels  = 12
 	bandOpacity = 0.16
@@ -56,7 +58,7 @@ func drawPlots(v *view) ([]figure, error) {
 		if f.title == "" {
 			f.title = col.Title
 			if spec.X != "" {
-				f.title += " over " + clean(spec.X)
+				f.title += " over " + axisTitle(spec.X)
 			}
 		}
 		var err error
@@ -73,6 +75,11 @@ func drawPlots(v *view) ([]figure, error) {
 	return out, nil
 }
 
+// shows reports whether a plot shows a row.
+func shows(spec results.Plot, r *row) bool {
+	return len(spec.Methods) == 0 || r.reference || r.cell.Baseline || containsText(spec.Methods, r.cell.Method)
+}
+
 // newPoint reads a cell's metric in shown units.
 func newPoint(c *results.Cell, label string, m results.Metric) (point, bool) {
 	val, ok := c.Metrics[m.Key]
@@ -85,6 +92,23 @@ func newPoint(c *results.Cell, label string, m results.Metric) (point, bool) {
 		p.lo, p.hi = k*val.Lo, k*val.Hi
 	}
 	return p, true
+}
+
+// axisTitles say in words what the settings are.
+var axisTitles = map[string]string{
+	"size": "height x width, px", "factor": "dilation factor", "tau": "dilated steps", "tau_share": "share of dilated steps",
+	"min_depth": "outermost dilated level", "layers": "dilated layers", "decay": "how the factor falls over the steps",
+	"damped": "noise-damped guidance", "damped_tau": "damped steps", "damped_tau_share": "share of damped steps", "damped_layers": "what the damped network dilates",
+	"dispersed": "dispersed kernels", "eta": "eta of the dispersion solver", "input": "input size of the dispersion solver", "dc": "equal gain",
+	"dispersion_tau": "dispersed steps", "dispersion_tau_share": "share of dispersed steps", "attention_scaling": "attention scaling",
+	"guidance_scale": "guidance scale", "guidance_rescale": "guidance rescale", "sdedit": "steps that SDEdit skips",
+}
+
+func axisTitle(name string) string {
+	if t, ok := axisTitles[name]; ok {
+		return t
+	}
+	return clean(name)
 }
 
 // groupName names the line or colour that a cell belongs to.
@@ -165,12 +189,15 @@ func (r roundTicks) Ticks(lo, hi float64) []plot.Tick {
 // setRange pads the values' range and keeps shares within 0..100%.
 func setRange(a *plot.Axis, m results.Metric, lo, hi float64) {
 	pad := 0.06 * (hi - lo)
-	if pad == 0 {
+	switch {
+	case lo == 0 && hi == 0: // nothing anywhere: no digits that say otherwise
+		pad = 1
+	case pad == 0:
 		pad = math.Max(math.Abs(hi)*0.1, 1e-3)
 	}
 	a.Min, a.Max = lo-pad, hi+pad
 	// Close to zero, show it: a share of 2% should not look like much.
-	if lo >= 0 && lo < 0.35*hi {
+	if lo >= 0 && lo < 0.35*hi || lo == 0 && hi == 0 {
 		a.Min = 0
 	}
 	if m.Percent && lo >= 0 && hi <= 100 {
@@ -185,7 +212,7 @@ func drawLines(v *view, spec results.Plot, col column, f *figure) error {
 	numeric := true
 	for i := range v.rows {
 		r := &v.rows[i]
-		if r.reference || r.failed || r.cell.Baseline {
+		if r.reference || r.failed || r.cell.Baseline || !shows(spec, r) {
 			continue
 		}
 		p, ok := newPoint(r.cell, r.label, col.Metric)
@@ -216,11 +243,11 @@ func drawLines(v *view, spec results.Plot, col column, f *figure) error {
 		base, hasBase = newPoint(v.baseline.cell, v.baseline.label, col.Metric)
 	}
 	if len(pts) == 0 {
-		return drawEmpty(f, col, "No cell has both this metric and the axis "+clean(spec.X)+".")
+		return drawEmpty(f, col, "No cell has both this metric and the setting "+axisTitle(spec.X)+".")
 	}
 
 	p := newPlot()
-	p.X.Label.Text = clean(spec.X)
+	p.X.Label.Text = axisTitle(spec.X)
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
 	xlo, xhi := pts[0].x, pts[0].x
 	ylo, yhi := pts[0].lo, pts[0].hi
@@ -259,7 +286,7 @@ func drawLines(v *view, spec results.Plot, col column, f *figure) error {
 	for i, g := range groups {
 		s := drawnSeries{series: g, index: i}
 		if !numeric {
-			s.named, s.aside = true, apart*(vg.Length(i)-vg.Length(len(groups)-1)/2)
+			s.named, s.joined, s.aside = true, ordered(spec.X, pts), apart*(vg.Length(i)-vg.Length(len(groups)-1)/2)
 		}
 		p.Add(s)
 		legend = append(legend, legendEntry{text: g.name, color: s.color(), glyph: s.glyph(), dash: s.dash(), line: true})
@@ -277,6 +304,28 @@ func drawLines(v *view, spec results.Plot, col column, f *figure) error {
 		c.Max.Y -= legendRow*vg.Length(len(rows)) + 6
 		p.Draw(c)
 	})
+}
+
+// ordered reports whether the places of a named axis have an order: sizes, each
+// of more pixels than the one before. A line says so.
+func ordered(axis string, pts []point) bool {
+	if axis != "size" {
+		return false
+	}
+	area := map[float64]int{}
+	for _, p := range pts {
+		var h, w int
+		if n, _ := fmt.Sscanf(p.xText, "%dx%d", &h, &w); n != 2 {
+			return false
+		}
+		area[p.x] = h * w
+	}
+	for x, n := range area {
+		if before, ok := area[x-1]; ok && before >= n {
+			return false
+		}
+	}
+	return true
 }
 
 // entryOf is the row's formatted entry of a column.
@@ -412,7 +461,7 @@ func varyingAxes(pts []point, x, by string) []string {
 	}
 	out := names[:0]
 	for _, n := range names {
-		if differs[n] {
+		if differs[n] && !(differs[n+"_share"] && first[n+"_share"] != "") { // one setting in two units
 			out = append(out, n)
 		}
 	}
@@ -504,7 +553,7 @@ func drawDots(v *view, spec results.Plot, col column, f *figure) error {
 	hasBase := false
 	for i := range v.rows {
 		r := &v.rows[i]
-		if r.failed {
+		if r.failed || !shows(spec, r) {
 			continue
 		}
 		p, ok := newPoint(r.cell, r.label, col.Metric)
@@ -538,11 +587,20 @@ func drawDots(v *view, spec results.Plot, col column, f *figure) error {
 	lo, hi := pts[0].lo, pts[0].hi
 	labelStyle, valueStyle := textStyle(9, ink), textStyle(8.5, muted)
 	labels, values := vg.Length(0), vg.Length(0)
+	lines := make([][]string, len(pts)) // of the labels, two at most
+	row := dotRow
 	for i := range pts {
 		p := &pts[i]
 		lo, hi = math.Min(lo, math.Min(p.lo, p.y)), math.Max(hi, math.Max(p.hi, p.y))
-		p.label = shortenTo(p.label, labelStyle, plotWidth*0.42)
-		labels = max(labels, labelStyle.Width(p.label))
+		fits := func(s string) bool { return labelStyle.Width(s) <= plotWidth*0.42 }
+		lines[i] = twoLines(p.label, fits)
+		if len(lines[i]) > 1 {
+			row = dotRow2
+		}
+		for k := range lines[i] { // may be longer even so
+			lines[i][k] = shortenTo(lines[i][k], labelStyle, plotWidth*0.42)
+			labels = max(labels, labelStyle.Width(lines[i][k]))
+		}
 		values = max(values, valueStyle.Width(p.xText))
 	}
 	p := newPlot()
@@ -578,7 +636,7 @@ func drawDots(v *view, spec results.Plot, col column, f *figure) error {
 	}
 	f.caption += leftOut(unmeasured, v.failed)
 	f.alt = dotAlt(f.title, subtitle(col), pts)
-	height := 2*plotMargin + 34 + legendRow*vg.Length(len(rows)) + 24 + dotRow*vg.Length(len(pts))
+	height := 2*plotMargin + 34 + legendRow*vg.Length(len(rows)) + 24 + row*vg.Length(len(pts))
 	return f.render(plotWidth, height, func(c draw.Canvas) {
 		background(c)
 		c = draw.Crop(c, plotMargin, -plotMargin, plotMargin, -plotMargin)
@@ -592,10 +650,31 @@ func drawDots(v *view, spec results.Plot, col column, f *figure) error {
 		l, r := right(labelStyle), right(valueStyle)
 		l.YAlign, r.YAlign = draw.YCenter, draw.YCenter
 		for i, q := range pts {
-			c.FillText(l, vg.Point{X: c.Min.X + labels, Y: y(-float64(i))}, q.label)
+			for k, line := range lines[i] {
+				above := (vg.Length(len(lines[i])-1)/2 - vg.Length(k)) * labelLine
+				c.FillText(l, vg.Point{X: c.Min.X + labels, Y: y(-float64(i)) + above}, line)
+			}
 			c.FillText(r, vg.Point{X: c.Max.X, Y: y(-float64(i))}, q.xText)
 		}
 	})
+}
+
+// twoLines breaks a label that does not fit: at the last comma after which both
+// parts do, else anywhere.
+func twoLines(label string, fits func(string) bool) []string {
+	if fits(label) {
+		return []string{label}
+	}
+	for i := strings.LastIndex(label, ", "); i > 0; i = strings.LastIndex(label[:i], ", ") {
+		if fits(label[:i+1]) && fits(label[i+2:]) {
+			return []string{label[:i+1], label[i+2:]}
+		}
+	}
+	lines := wrap(label, fits)
+	if len(lines) > 2 {
+		lines = []string{lines[0], strings.Join(lines[1:], " ")}
+	}
+	return lines
 }
 
 func dotAlt(title, sub string, pts []point) string {

@@ -36,10 +36,12 @@ type heatNetwork struct {
 
 // heat is a receipt made ready to be drawn.
 type heat struct {
-	layers   []string // paths in execution order; one empty path stands for all of them
-	steps    int
-	records  []results.StepRow // empty in old files
-	networks []heatNetwork     // main first
+	layers  []string // paths in execution order; one empty path stands for all of them
+	steps   int
+	records []results.StepRow // empty in old files
+	// attention is empty where it ran as trained, and in old files.
+	attention []results.AttentionRow
+	networks  []heatNetwork // main first
 }
 
 // receiptIsPlain reports whether every layer ran as it was trained at every
@@ -82,7 +84,7 @@ func cellsOf(r *results.PlanRow) []heatCell {
 // has no rows in the record; it gets some here, so that both networks share
 // their layers.
 func newHeat(c *results.Cell) *heat {
-	h := &heat{steps: len(c.Steps), records: c.Steps}
+	h := &heat{steps: len(c.Steps), records: c.Steps, attention: c.Attention}
 	if len(c.Plan) > 0 {
 		h.steps = len(c.Plan[0].Factors)
 	}
@@ -262,7 +264,7 @@ func receiptLine(s *results.Summary, c *results.Cell) string {
 			if !sharpened(n) {
 				return ""
 			}
-			return "attention sharpened for ×" + shortNumber(n.AttentionRatio) + " pixels"
+			return "attention sharpened " + scaleRange(c) + "for ×" + shortNumber(n.AttentionRatio) + " pixels"
 		}},
 		{func(n *results.NetworkRow) string {
 			if n.FreeU == nil {
@@ -386,6 +388,31 @@ func networkLine(h *heat, n heatNetwork) string {
 		}
 	}
 	return text
+}
+
+// scaleRange is the range of the factors on the logits of a cell's
+// self-attentions, "×1.15 to ×1.22 ", where they are recorded.
+func scaleRange(c *results.Cell) string {
+	lo, hi := 0.0, 0.0
+	for _, r := range c.Attention {
+		for _, s := range r.Scales {
+			if s == 0 || s == 1 {
+				continue
+			}
+			if lo == 0 || s < lo {
+				lo = s
+			}
+			hi = max(hi, s)
+		}
+	}
+	switch from, to := fmt.Sprintf("×%.2f", lo), fmt.Sprintf("×%.2f", hi); {
+	case lo == 0:
+		return ""
+	case from == to:
+		return from + " "
+	default:
+		return from + " to " + to + " "
+	}
 }
 
 func containsText(list []string, s string) bool {

@@ -193,7 +193,7 @@ func TestShapes(t *testing.T) {
 		edit func(s *results.Summary)
 		want string // in the page
 	}{
-		{"one cell", func(s *results.Summary) { s.Cells, s.Reference, s.Comparisons = s.Cells[:1], nil, nil }, "No cell has both this metric and the axis"},
+		{"one cell", func(s *results.Summary) { s.Cells, s.Reference, s.Comparisons = s.Cells[:1], nil, nil }, "No cell has both this metric and the setting"},
 		{"all failed", func(s *results.Summary) {
 			s.Reference = nil
 			for i := range s.Cells {
@@ -523,11 +523,29 @@ func TestHeat(t *testing.T) {
 	for _, want := range []string{
 		"D: 24 of 24 layers at ×2, ×1 in steps 0–23, 4 of them with a dispersed kernel (5×5, R20to1_new) in steps 0–17",
 		"V, which gave the base term in steps 0–23: 17 of 24 layers at 2×1 (rows × columns)",
-		"attention sharpened for ×4 pixels at every step",
+		"attention sharpened ×1.17 to ×1.25 for ×4 pixels at every step",
 	} {
 		if line := receiptLine(sample(t, ""), &c); !strings.Contains(line, want) {
 			t.Errorf("the line lacks %q:\n%s", want, line)
 		}
+	}
+	// Self-attentions that ran alike share a line; files without them have the ratio.
+	strips := func(h *heat, step int, network string) string {
+		var out []string
+		for _, s := range attentionStrips(h) {
+			out = append(out, s.label+" "+s.of(step, network))
+		}
+		return strings.Join(out, "; ")
+	}
+	if got, want := strips(h, 3, "damped"), "attn down 1, up 2 ×1.170; attn mid ×1.250"; got != want {
+		t.Errorf("self-attention of V is drawn as %q, want %q", got, want)
+	}
+	if got, want := strips(h, 29, "damped"), "attn down 1, up 2 ; attn mid "; got != want {
+		t.Errorf("where V does not run its self-attention is drawn as %q, want %q", got, want)
+	}
+	c.Attention = nil
+	if got, want := strips(newHeat(&c), 3, "main"), "attention ×4 px"; got != want {
+		t.Errorf("an old file's self-attention is drawn as %q, want %q", got, want)
 	}
 	// Without rows both networks stand as one row each.
 	c.Plan = nil
@@ -557,6 +575,9 @@ func TestHeat(t *testing.T) {
 func TestReceiptCSV(t *testing.T) {
 	c := sample(t, "").Cells[10]
 	c.Steps[0] = results.StepRow{} // skipped
+	for i := range c.Attention {
+		c.Attention[i].Scales[0] = 0
+	}
 	for i := range c.Plan {
 		r := &c.Plan[i]
 		r.Factors[0] = 0
@@ -576,16 +597,19 @@ func TestReceiptCSV(t *testing.T) {
 		t.Fatal(err)
 	}
 	layers := len(newHeat(&c).layers)
-	if want := 1 + 1 + 29*layers + 23*layers; len(lines) != want {
+	if want := 1 + 1 + 29*(layers+3) + 23*(layers+3); len(lines) != want {
 		t.Fatalf("%d lines, want %d", len(lines), want)
 	}
-	if got := strings.Join(lines[1], ","); got != "0"+strings.Repeat(",", 12) {
+	if got := strings.Join(lines[1], ","); got != "0"+strings.Repeat(",", 13) {
 		t.Errorf("the skipped step is %q", got)
 	}
-	if got, want := strings.Join(lines[2], ","), "1,main,uncond cond,4,1.2,1.4,0.9,0.2,down_blocks.0.resnets.0.conv1,2,2,3,"; got != want {
+	if got, want := strings.Join(lines[2], ","), "1,main,uncond cond,4,1.2,1.4,0.9,0.2,down_blocks.0.resnets.0.conv1,2,2,3,,"; got != want {
 		t.Errorf("line 2 is %q, want %q", got, want)
 	}
 	n := 0
+	if got, want := strings.Join(lines[2+layers], ","), "1,main,uncond cond,4,1.2,1.4,0.9,0.2,down_blocks.1.attentions.0.transformer_blocks.0.attn1,,,,,1.17"; got != want {
+		t.Errorf("line %d is %q, want %q", 2+layers, got, want)
+	}
 	for _, l := range lines {
 		if l[12] == "R20to1_new" && l[11] == "5" && l[9] == "1" {
 			n++

@@ -171,6 +171,23 @@ func sample(t testing.TB, dir string) *results.Summary {
 		}
 		damped.Steps = append(damped.Steps, row)
 	}
+	for _, l := range []struct {
+		layer string
+		scale float64
+	}{
+		{"down_blocks.1.attentions.0.transformer_blocks.0.attn1", 1.17}, {"mid_block.attentions.0.transformer_blocks.0.attn1", 1.25},
+		{"up_blocks.2.attentions.0.transformer_blocks.0.attn1", 1.17},
+	} {
+		main := results.AttentionRow{Layer: l.layer, Network: "main"}
+		v := results.AttentionRow{Layer: l.layer, Network: "damped", Scales: make([]float64, steps)}
+		for s := range steps {
+			main.Scales = append(main.Scales, l.scale)
+			if s < 24 {
+				v.Scales[s] = l.scale
+			}
+		}
+		damped.Attention = append(damped.Attention, main, v)
+	}
 	damped.GuidanceScale = num(5)
 	cells = append(cells, damped)
 	attention := sampleCell(len(cells), "attention scaling", "attention", "attention_scaling", 0.17)

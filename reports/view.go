@@ -482,6 +482,8 @@ func provenanceOf(p results.Provenance) [][2]string {
 	}
 	add("Processor", cpu)
 	add("Kernels", p.KernelPath)
+	add("Arithmetic", p.Math)
+	add("Arithmetic asked for", p.MathNote)
 	const layout = "2006-01-02 15:04:05 UTC"
 	if !p.Started.IsZero() {
 		add("Started", p.Started.UTC().Format(layout))

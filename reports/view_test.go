@@ -59,6 +59,8 @@ func TestCheckRefuses(t *testing.T) {
 		{"kernel of nothing", func(s *results.Summary) { s.Cells[10].Plan[10].Kernels[2] = 0 }, "step 2 has a kernel of side 0 at factor 1"},
 		{"ragged steps", func(s *results.Summary) { s.Cells[10].Steps = s.Cells[10].Steps[:3] }, "3 steps are recorded, but the plan has 30"},
 		{"a term from nowhere", func(s *results.Summary) { s.Cells[10].Steps[29].Base = "damped" }, `step 29 has its base term from network "damped", which was not evaluated`},
+		{"ragged attention", func(s *results.Summary) { s.Cells[10].Attention[0].Scales = s.Cells[10].Attention[0].Scales[:3] }, "attn1 has 3 steps, but 30 are recorded"},
+		{"attention of nothing", func(s *results.Summary) { s.Cells[10].Attention[1].Scales[29] = 1.2 }, "attn1 step 29 has scale 1.2, want above 0 where"},
 		{"NaN FreeU", func(s *results.Summary) { s.Cells[10].Steps[2].Main.FreeU[1] = nan }, "step 2 FreeU is NaN"},
 		{"comparison of nothing", func(s *results.Summary) { s.Comparisons[0].To = "lost" }, `comparison 0 "Re-dilation": no cell has id "lost"`},
 		{"ragged plan", func(s *results.Summary) { s.Cells[1].Plan[1].Factors = []float64{1} }, "has 1 steps, the first row has 30"},

@@ -71,6 +71,9 @@ type Cell struct {
 	// throughout have none. Steps has a row a step.
 	Plan  []PlanRow `json:"plan"`
 	Steps []StepRow `json:"steps,omitempty"`
+	// Attention has a row a self-attention and network, ordered as Plan; none
+	// for networks whose attention ran as trained throughout.
+	Attention []AttentionRow `json:"attention,omitempty"`
 	// GuidanceScale and GuidanceRescale are the cell's own; nil in files of
 	// programs that did not write receipts.
 	GuidanceScale   *float64 `json:"guidance_scale,omitempty"`
@@ -100,6 +103,15 @@ type PlanRow struct {
 	// where there was none.
 	Kernels    []int    `json:"kernels,omitempty"`
 	Transforms []string `json:"transforms,omitempty"`
+}
+
+// AttentionRow is how one self-attention of one network ran at every step.
+type AttentionRow struct {
+	Layer   string `json:"layer"`   // diffusers path
+	Network string `json:"network"` // NetworkMain or NetworkDamped
+	// Scales is the factor on its logits, 1 as trained, 0 where the network was
+	// not evaluated at that step.
+	Scales []float64 `json:"scales"`
 }
 
 // Column is the dilation factor along columns at a step.
@@ -150,7 +162,8 @@ func (s *StepRow) Of(network string) *NetworkRow {
 // NetworkRow is what holds for a whole network at one step.
 type NetworkRow struct {
 	// AttentionRatio is the picture's pixels over those trained on, by which
-	// self-attention was sharpened; 0: it was not.
+	// self-attention was sharpened; 0: it was not. Cell.Attention has the factor
+	// that this means for each.
 	AttentionRatio float64 `json:"attention_ratio,omitempty"`
 	// FreeU holds b1, b2, s1, s2; nil: off.
 	FreeU []float64 `json:"freeu,omitempty"`
@@ -169,7 +182,9 @@ type Provenance struct {
 	GoVersion     string    `json:"go_version"`
 	OS            string    `json:"os"`
 	CPU           string    `json:"cpu"`
-	KernelPath    string    `json:"kernel_path"` // avx512, avx2, portable
+	KernelPath    string    `json:"kernel_path"`         // avx512, avx2, portable
+	Math          string    `json:"math,omitempty"`      // arithmetic of the network, with its path: "bf16x3 amx"
+	MathNote      string    `json:"math_note,omitempty"` // why it is not the one asked for
 	Cores         int       `json:"cores"`
 	Started       time.Time `json:"started"`
 	Finished      time.Time `json:"finished"`
@@ -258,4 +273,7 @@ type Plot struct {
 	Metric  string `json:"metric"`  // key of a column
 	X       string `json:"x"`       // name of an axis; "" draws one bar a cell
 	GroupBy string `json:"groupby"` // name of an axis; "" groups by method
+	// Methods are the names of those whose cells are shown, beside the baseline
+	// and the reference rows; empty: all.
+	Methods []string `json:"methods,omitempty"`
 }

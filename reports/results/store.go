@@ -35,6 +35,9 @@ type Store struct {
 // ErrDamaged marks a file that is not what was written.
 var ErrDamaged = errors.New("damaged")
 
+// ErrOneSize marks a summary that is not a Joint.
+var ErrOneSize = errors.New("the experiment has one size")
+
 // StorageError is a failure of the file system while writing.
 type StorageError struct {
 	Path string
@@ -461,7 +464,7 @@ func DecodeJoint(name string, data []byte) (*Joint, error) {
 		return nil, err
 	}
 	if len(j.Panels) == 0 {
-		return nil, fmt.Errorf("%s: the experiment has one size; its summary lists no panels", name)
+		return nil, fmt.Errorf("%s: %w; its summary lists no panels", name, ErrOneSize)
 	}
 	for i, p := range j.Panels {
 		if p.Summary == nil {
