@@ -132,7 +132,7 @@ def kernels(args, cases):
 def exported(args, case):
     """The step's network as an ONNX file, kept under --weights; "" where PyTorch cannot export it."""
     v = case["step"]
-    folder = os.path.join(args.weights, f"scalecrafter-onnx-{v['net']}-n{v['n']}-{v['side']}-d{v['dilation']}")
+    folder = os.path.join(args.weights, f"scalecrafter-onnx-{v['net']}-d{v['dilation']}")
     path = os.path.join(folder, "net.onnx")
     if not os.path.exists(os.path.join(folder, "complete")):
         os.makedirs(folder, exist_ok=True)
@@ -231,7 +231,7 @@ def main():
     p.add_argument("--time", type=float, default=0.5, help="seconds a case and round")
     p.add_argument("--step-rounds", type=int, default=2)
     p.add_argument("--step-runs", type=int, default=1, help="of every step and round that are timed, after one that is not")
-    p.add_argument("--ort-steps", choices=["none", "small", "all"], default="small", help="steps that ONNX Runtime runs too; SD 1.5's export takes minutes and 3.4 GB under --weights for each")
+    p.add_argument("--ort-steps", choices=["none", "small", "all"], default="small", help="steps that ONNX Runtime runs too; SD 1.5's export takes minutes and 3.4 GB under --weights for each dilation")
     p.add_argument("--only", default="^bars/|^steps/", help="cases by name; '' for all layers of all networks")
     p.add_argument("--math", default="float32,bf16x3,bf16")
     p.add_argument("--weights", default="/tmp", help="folder for files of random weights")

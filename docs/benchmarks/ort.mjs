@@ -129,7 +129,8 @@ for (const c of job.cases) {
   const variants = {}
   if (c.step) { // a network that steps.py exported
     const session = await open(job.model, job.threads)
-    const x = tensors(Object.fromEntries(session.inputMetadata.map(m => [m.name, m.shape])))
+    const { n, side, tokens, config } = c.step // the file leaves sizes open
+    const x = tensors({ x: [n, config.in_channels, side, side], embedded: [n, config.block_out_channels[0]], text: [n, tokens, config.cross_attention_dim] })
     variants.exported = await clock(() => session.run(x), 1, job.runs)
     const peak = 1024 * Number(readFileSync('/proc/self/status', 'utf8').match(/VmHWM:\s*(\d+)/)[1])
     console.log(JSON.stringify({ name: c.name, variants, peak_rss: { exported: peak } }))

@@ -249,12 +249,12 @@ def export(step, path):
     with torch.no_grad():
         net = build(c)
         net.dilate(int(step["dilation"]))
-        # Traced at the smallest side and left open: tracing runs the network, at full size for minutes.
+        # Traced at the smallest side with sizes left open: tracing runs the network, at full size for minutes. One file then serves every size.
         side = 2 ** (len(c["block_out_channels"]) - 1)
-        x = torch.randn(step["n"], c["in_channels"], side, side)
-        embedded, text = torch.randn(step["n"], c["block_out_channels"][0]), torch.randn(step["n"], step["tokens"], c["cross_attention_dim"])
+        x = torch.randn(2, c["in_channels"], side, side)
+        embedded, text = torch.randn(2, c["block_out_channels"][0]), torch.randn(2, step["tokens"], c["cross_attention_dim"])
         torch.onnx.export(net, (x, embedded, text), path, input_names=["x", "embedded", "text"], output_names=["y"], opset_version=16, do_constant_folding=False,
-                          dynamic_axes={"x": {2: "height", 3: "width"}, "y": {2: "height", 3: "width"}})
+                          dynamic_axes={"x": {0: "n", 2: "height", 3: "width"}, "y": {0: "n", 2: "height", 3: "width"}, "embedded": {0: "n"}, "text": {0: "n"}})
 
 
 def main():
