@@ -245,7 +245,8 @@ func (p attentionPlan) forward(o, q, k, v, scratch []float32, first, rows int) {
 			t = p.strip(scratch, cols, from)
 			copy(t.factor, t.top)
 			p.scores(t, k[j*p.D:], n)
-			if ahead := j - first - from; p.Causal && ahead+n > 1 {
+			// The maxima are those of whole groups of 4 keys, some of which a query may not see.
+			if ahead := j - first - from; p.Causal && ahead+roundUp(n, 4) > 1 {
 				copy(t.top, t.factor)
 				maskKeys(t.s, n, t.cols, t.cols, ahead)
 				maxColumns(t.top, t.s, n)

@@ -59,6 +59,8 @@ func TestAttentionAgainstFloat64(t *testing.T) {
 		{N: 2, Heads: 2, Tq: 77, Tk: 77, D: 12, Causal: true},
 		{N: 1, Heads: 1, Tq: 200, Tk: 200, D: 8, Causal: true},
 		{N: 1, Heads: 1, Tq: 10, Tk: 4, D: 8, Causal: true},
+		{N: 1, Heads: 1, Tq: 1, Tk: 3, D: 8, Causal: true},
+		{N: 1, Heads: 1, Tq: 97, Tk: 131, D: 8, Causal: true},
 		{N: 1, Heads: 1, Tq: 4, Tk: 300, D: 8, Causal: true},
 	}
 	eachPath(t, func(t *testing.T) {
@@ -443,4 +445,31 @@ func BenchmarkAttention(b *testing.B) {
 			perElement(b, a.Heads*a.Tq*a.Tk)
 		})
 	}
+}
+
+// Keys that no query may see, in the group of the last one seen, change nothing
+// however large their scores are.
+func TestAttentionHiddenKeys(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for _, tq := range []int{1, 2, 97, 193} {
+			a := Attention{N: 1, Heads: 1, Tq: tq, Tk: tq + 3, D: 8, Causal: true}
+			r := rand.New(rand.NewPCG(7, uint64(tq)))
+			q, k, v := uniform(r, tq*8), uniform(r, (tq+3)*8), uniform(r, (tq+3)*8)
+			for i := range q {
+				q[i] = 1
+			}
+			for i := tq * 8; i < len(k); i++ {
+				k[i] = 100
+			}
+			got, want := make([]float32, tq*8), make([]float32, tq*8)
+			AttentionForward(nil, a, got, q, k, v, make([]float32, a.Scratch(1)))
+			a.Tk = tq
+			AttentionForward(nil, a, want, q, k[:tq*8], v[:tq*8], make([]float32, a.Scratch(1)))
+			for i := range want {
+				if got[i] != want[i] {
+					t.Fatalf("%d queries: output %d is %v, without hidden keys %v", tq, i, got[i], want[i])
+				}
+			}
+		}
+	})
 }

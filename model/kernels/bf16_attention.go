@@ -20,8 +20,14 @@ type bfAttention struct {
 	worker int    // floats of a worker's scratch
 }
 
+// newBFAttention is short, so that the plan stays on the caller's stack.
 func newBFAttention(a Attention, m Math) *bfAttention {
-	b := &bfAttention{a: a, k: newBFGrid(m, a.Tk, bfQueries, a.D), v: newBFGrid(m, a.D, bfQueries, a.Tk)}
+	b := planBFAttention(a, m)
+	return &b
+}
+
+func planBFAttention(a Attention, m Math) bfAttention {
+	b := bfAttention{a: a, k: newBFGrid(m, a.Tk, bfQueries, a.D), v: newBFGrid(m, a.D, bfQueries, a.Tk)}
 	b.head = roundUp(b.k.aFloats(), 16) + roundUp(b.v.aFloats(), 16)
 	b.heads = max(1, min(a.N*a.Heads, bfHeads/b.head))
 	wide := b.v.blocks * bfRows
@@ -36,31 +42,50 @@ func (b *bfAttention) scratch(threads int) int {
 
 // run computes o as AttentionForward does.
 func (b *bfAttention) run(p *Pool, o, q, k, v, scratch []float32) {
-	a, width := &b.a, b.a.Heads*b.a.D
-	s := carver{scratch}
-	packed := s.take(b.heads * b.head)
-	work := s.take(p.Threads() * b.worker)
-	keys := func(slot int) []uint16 { return asUint16(packed[slot*b.head:][:b.k.aFloats()]) }
-	values := func(slot int) []uint16 {
-		return asUint16(packed[slot*b.head+roundUp(b.k.aFloats(), 16):][:b.v.aFloats()])
+	a := &b.a
+	c := carver{scratch}
+	s := bfAttending{bfAttention: *b, o: o, q: q, keys: k, values: v, packed: c.take(b.heads * b.head), work: c.take(p.Threads() * b.worker)}
+	for s.h0 = 0; s.h0 < a.N*a.Heads; s.h0 += b.heads {
+		heads := min(b.heads, a.N*a.Heads-s.h0)
+		each(p, heads*ceilDiv(a.Tk, bfKeys), s, (*bfAttending).packPiece)
+		each(p, heads*ceilDiv(a.Tq, bfQueries), s, (*bfAttending).blockPiece)
 	}
+}
+
+// bfAttending is a plan at work on the heads from h0 on, counted over the batch.
+type bfAttending struct {
+	bfAttention
+	o, q, keys, values []float32
+	packed, work       []float32 // heads, and all workers' scratch
+	h0                 int
+}
+
+// packedHead returns the packed keys and values of the head in a slot.
+func (s *bfAttending) packedHead(slot int) (keys, values []uint16) {
+	b, own := &s.bfAttention, s.packed[slot*s.head:]
+	return asUint16(own[:b.k.aFloats()]), asUint16(own[roundUp(b.k.aFloats(), 16):][:b.v.aFloats()])
+}
+
+// packPiece packs bfKeys keys of a head.
+func (s *bfAttending) packPiece(worker, u int) {
+	a, width := &s.a, s.a.Heads*s.a.D
 	pieces := ceilDiv(a.Tk, bfKeys)
+	slot, first := u/pieces, u%pieces*bfKeys
+	n, h := (s.h0+slot)/a.Heads, (s.h0+slot)%a.Heads
+	at := n*a.Tk*width + h*a.D + first*width
+	keys, values := s.packedHead(slot)
+	s.pack(keys, values, s.keys[at:], s.values[at:], first, min(bfKeys, a.Tk-first), s.work[worker*s.worker:][:s.worker])
+}
+
+// blockPiece computes bfQueries queries of a head.
+func (s *bfAttending) blockPiece(worker, u int) {
+	a, width := &s.a, s.a.Heads*s.a.D
 	blocks := ceilDiv(a.Tq, bfQueries)
-	for h0 := 0; h0 < a.N*a.Heads; h0 += b.heads {
-		heads := min(b.heads, a.N*a.Heads-h0)
-		p.run(heads*pieces, func(worker, u int) {
-			slot, first := u/pieces, u%pieces*bfKeys
-			n, h := (h0+slot)/a.Heads, (h0+slot)%a.Heads
-			at := n*a.Tk*width + h*a.D + first*width
-			b.pack(keys(slot), values(slot), k[at:], v[at:], first, min(bfKeys, a.Tk-first), work[worker*b.worker:][:b.worker])
-		})
-		p.run(heads*blocks, func(worker, u int) {
-			slot, first := u/blocks, u%blocks*bfQueries
-			n, h := (h0+slot)/a.Heads, (h0+slot)%a.Heads
-			at := n*a.Tq*width + h*a.D + first*width
-			b.block(o[at:], q[at:], keys(slot), values(slot), first, min(bfQueries, a.Tq-first), work[worker*b.worker:][:b.worker])
-		})
-	}
+	slot, first := u/blocks, u%blocks*bfQueries
+	n, h := (s.h0+slot)/a.Heads, (s.h0+slot)%a.Heads
+	at := n*a.Tq*width + h*a.D + first*width
+	keys, values := s.packedHead(slot)
+	s.block(s.o[at:], s.q[at:], keys, values, first, min(bfQueries, a.Tq-first), s.work[worker*s.worker:][:s.worker])
 }
 
 // pack packs keys first.. of a head: rows of A of the first product, terms of A of the second.

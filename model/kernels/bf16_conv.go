@@ -34,6 +34,20 @@ type bfConv struct {
 	blocks         int   // of outputs in one unit of work
 }
 
+// bfConvKey is what a plan depends on.
+type bfConvKey struct {
+	c       Conv
+	m       Math
+	threads int
+}
+
+var bfConvs plans[bfConvKey, *bfConv]
+
+// planBF is newBFConv that keeps the plan.
+func (c Conv) planBF(m Math, threads int) *bfConv {
+	return bfConvs.get(bfConvKey{c, m, threads}, func(k bfConvKey) *bfConv { return newBFConv(k.c, k.m, k.threads) })
+}
+
 func newBFConv(c Conv, m Math, threads int) *bfConv {
 	if c.KH == 1 && c.KW == 1 && c.StrideH == 1 && c.StrideW == 1 && c.PadTop|c.PadBottom|c.PadLeft|c.PadRight == 0 {
 		c.H, c.W = 1, c.H*c.W // pixels do not see each other
@@ -103,27 +117,39 @@ var bfRowPool = sync.Pool{New: func() any { return new([]float32) }}
 
 // bfPackConv packs w as A: every output's weights [Cin][taps] transposed to [taps][Cin] and rounded.
 func bfPackConv(p *Pool, k Packing, dst []uint16, w []float32) {
+	g := newBFGrid(k.Math, k.O, 1, bfConvTerms(k.K, k.KH*k.KW))
+	each(p, g.blocks, bfPacking{k, g, dst, w}, (*bfPacking).convBlock)
+}
+
+// bfPacking is the state of a loop that packs weights.
+type bfPacking struct {
+	Packing
+	g   bfGrid
+	dst []uint16
+	w   []float32
+}
+
+// convBlock packs a block of outputs.
+func (s *bfPacking) convBlock(_, i int) {
+	k, g := &s.Packing, &s.g
 	taps, wide := k.KH*k.KW, 2*ceilDiv(k.K, 2)
 	terms := bfConvTerms(k.K, taps)
-	g := newBFGrid(k.Math, k.O, 1, terms)
-	p.Run(g.blocks, func(i int) {
-		block := dst[i*g.aBlock:][:g.aBlock]
-		row := bfRowPool.Get().(*[]float32)
-		defer bfRowPool.Put(row)
-		if cap(*row) < terms {
-			*row = make([]float32, terms)
+	block := s.dst[i*g.aBlock:][:g.aBlock]
+	row := bfRowPool.Get().(*[]float32)
+	defer bfRowPool.Put(row)
+	if cap(*row) < terms {
+		*row = make([]float32, terms)
+	}
+	x := (*row)[:terms]
+	clear(x)
+	for r := range bfRows {
+		if o := i*bfRows + r; o < k.O {
+			transposeFast(active, x, wide, s.w[o*k.K*taps:], taps, k.K, taps)
+		} else {
+			clear(x)
 		}
-		x := (*row)[:terms]
-		clear(x)
-		for r := range bfRows {
-			if o := i*bfRows + r; o < k.O {
-				transposeFast(active, x, wide, w[o*k.K*taps:], taps, k.K, taps)
-			} else {
-				clear(x)
-			}
-			bfRow(block[r*bfTerms:], k.Math, x)
-		}
-	})
+		bfRow(block[r*bfTerms:], k.Math, x)
+	}
 }
 
 // bfConvArgs are the slices of a convolution: y = silu?(conv + bias[o] + add[n,o]) + residual. packed, bias, add and residual
@@ -155,28 +181,56 @@ func (k *bfConv) run(p *Pool, a bfConvArgs) {
 	size := roundUp(k.frame, 16)
 	frames := asUint32(s.take(k.images * planes * size))
 	b, cSize, rows := k.work()
-	work := s.take(p.Threads() * (b + cSize + rows))
-	buffers := func(worker int) []float32 { return work[worker*(b+cSize+rows):][:b+cSize+rows] }
-	for n0 := 0; n0 < c.N; n0 += k.images {
-		images := min(k.images, c.N-n0)
-		p.run(images*k.pairs, func(worker, u int) {
-			n, pair := u/k.pairs, u%k.pairs
-			at := frames[n*planes*size:]
-			var lo []uint32
-			if planes == 2 {
-				lo = at[size:][:size]
-			}
-			k.fill(at[:size], lo, a.x[(n0+n)*c.Cin*c.H*c.W:], pair, buffers(worker)[b+cSize:])
-		})
-		columns, parts := ceilDiv(g.panels, bfConvPanels), ceilDiv(g.blocks, k.blocks)
-		p.run(k.units(images), func(worker, u int) {
-			own := buffers(worker)
-			n, part, column := u/(columns*parts), u/columns%parts, u%columns
-			i0, j0 := part*k.blocks, column*bfConvPanels
-			k.unit(&a, n0+n, i0, min(i0+k.blocks, g.blocks), j0, min(j0+bfConvPanels, g.panels),
-				frames[n*planes*size:][:planes*size], off, asUint16(packed), asUint16(own[:b]), own[b:b+cSize])
-		})
+	j := bfConvJob{k: k, a: a, off: off, frames: frames, packed: asUint16(packed), work: s.take(p.Threads() * (b + cSize + rows))}
+	for j.n0 = 0; j.n0 < c.N; j.n0 += k.images {
+		images := min(k.images, c.N-j.n0)
+		each(p, images*k.pairs, j, (*bfConvJob).fill)
+		each(p, k.units(images), j, (*bfConvJob).unit)
 	}
+}
+
+// bfConvJob is a plan at work on the images from n0 on.
+type bfConvJob struct {
+	k      *bfConv
+	a      bfConvArgs
+	off    []int32
+	frames []uint32
+	packed []uint16
+	work   []float32 // of all workers
+	n0     int
+}
+
+// buffers is a worker's scratch.
+func (j *bfConvJob) buffers(worker int) (b, c, rows []float32) {
+	nb, nc, nr := j.k.work()
+	own := j.work[worker*(nb+nc+nr):][:nb+nc+nr]
+	return own[:nb], own[nb : nb+nc], own[nb+nc:]
+}
+
+// fill rounds a pair of channels of an image.
+func (j *bfConvJob) fill(worker, u int) {
+	k, c := j.k, &j.k.c
+	planes, size := k.g.math.planes(), roundUp(k.frame, 16)
+	n, pair := u/k.pairs, u%k.pairs
+	at := j.frames[n*planes*size:]
+	var lo []uint32
+	if planes == 2 {
+		lo = at[size:][:size]
+	}
+	_, _, rows := j.buffers(worker)
+	k.fill(at[:size], lo, j.a.x[(j.n0+n)*c.Cin*c.H*c.W:], pair, rows)
+}
+
+// unit computes some outputs at some pixels of an image.
+func (j *bfConvJob) unit(worker, u int) {
+	k, g := j.k, &j.k.g
+	planes, size := g.math.planes(), roundUp(k.frame, 16)
+	columns, parts := ceilDiv(g.panels, bfConvPanels), ceilDiv(g.blocks, k.blocks)
+	n, part, column := u/(columns*parts), u/columns%parts, u%columns
+	i0, j0 := part*k.blocks, column*bfConvPanels
+	b, c, _ := j.buffers(worker)
+	k.unit(&j.a, j.n0+n, i0, min(i0+k.blocks, g.blocks), j0, min(j0+bfConvPanels, g.panels),
+		j.frames[n*planes*size:][:planes*size], j.off, j.packed, asUint16(b), c)
 }
 
 // fill rounds two channels of an image into their planes.

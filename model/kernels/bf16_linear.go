@@ -39,10 +39,13 @@ func (k Packing) bfPack(p *Pool, dst, w []float32) {
 		return
 	}
 	g := newBFGrid(k.Math, 1, k.O, k.K)
-	to := asUint16(dst)
-	p.Run(g.panels, func(j int) {
-		g.packBT(to[j*g.bPanel:][:g.bPanel], w[j*bfRows*k.K:], k.K, min(bfRows, k.O-j*bfRows), k.K)
-	})
+	each(p, g.panels, bfPacking{k, g, asUint16(dst), w}, (*bfPacking).linearPanel)
+}
+
+// linearPanel packs a panel of outputs.
+func (s *bfPacking) linearPanel(_, j int) {
+	k, g := &s.Packing, &s.g
+	g.packBT(s.dst[j*g.bPanel:][:g.bPanel], s.w[j*bfRows*k.K:], k.K, min(bfRows, k.O-j*bfRows), k.K)
 }
 
 // bfWork is a worker's scratch: packed rows of x, and a piece of y.
@@ -77,34 +80,50 @@ func (l Linear) bfRun(p *Pool, m Math, y, x, w, packed, bias, residual, scratch 
 	if rows < 4*p.Threads() && p.Threads() > 1 {
 		parts = min(ceilDiv(g.panels, bfLinearPanels), ceilDiv(4*p.Threads(), rows))
 	}
-	each := ceilDiv(ceilDiv(g.panels, parts), bfLinearPanels) * bfLinearPanels
-	parts = ceilDiv(g.panels, each)
-	p.run(rows*parts, func(worker, u int) {
-		own := work[worker*(aSize+cSize):][:aSize+cSize]
-		a, c := asUint16(own[:aSize]), own[aSize:]
-		i0 := u / parts * bfLinearBlocks
-		i1 := min(i0+bfLinearBlocks, g.blocks)
-		for i := i0; i < i1; i++ {
-			g.packA(a[(i-i0)*g.aBlock:][:g.aBlock], x[i*bfRows*l.K:], l.K, min(bfRows, l.T-i*bfRows), l.K)
+	columns := ceilDiv(ceilDiv(g.panels, parts), bfLinearPanels) * bfLinearPanels
+	parts = ceilDiv(g.panels, columns)
+	each(p, rows*parts, bfLinearLoop{l, g, parts, columns, y, x, bias, residual, work, b}, (*bfLinearLoop).unit)
+}
+
+// bfLinearLoop is the state of the loop of bfRun.
+type bfLinearLoop struct {
+	Linear
+	g                    bfGrid
+	parts, columns       int // parts of the columns, of that many panels
+	y, x, bias, residual []float32
+	work                 []float32 // of all workers
+	b                    []uint16
+}
+
+// unit computes some blocks of rows of one part of the columns.
+func (s *bfLinearLoop) unit(worker, u int) {
+	l, g := &s.Linear, &s.g
+	aSize, cSize := l.bfWork(g)
+	own := s.work[worker*(aSize+cSize):][:aSize+cSize]
+	a, c := asUint16(own[:aSize]), own[aSize:]
+	i0 := u / s.parts * bfLinearBlocks
+	i1 := min(i0+bfLinearBlocks, g.blocks)
+	for i := i0; i < i1; i++ {
+		g.packA(a[(i-i0)*g.aBlock:][:g.aBlock], s.x[i*bfRows*l.K:], l.K, min(bfRows, l.T-i*bfRows), l.K)
+	}
+	j0 := u % s.parts * s.columns
+	j1 := min(j0+s.columns, g.panels)
+	for j := j0; j < j1; j += bfLinearPanels {
+		n := min(bfLinearPanels, j1-j)
+		for q := 0; q < g.chunks; q += bfBlocks {
+			g.multiply(c, bfLinearPanels*bfRows, a[q*g.chunkAt:], s.b[j*g.bPanel+q*g.chunkAt:], i1-i0, n, min(bfBlocks, g.chunks-q), q > 0)
 		}
-		j1 := min(u%parts*each+each, g.panels)
-		for j := u % parts * each; j < j1; j += bfLinearPanels {
-			n := min(bfLinearPanels, j1-j)
-			for q := 0; q < g.chunks; q += bfBlocks {
-				g.multiply(c, bfLinearPanels*bfRows, a[q*g.chunkAt:], b[j*g.bPanel+q*g.chunkAt:], i1-i0, n, min(bfBlocks, g.chunks-q), q > 0)
+		first, cols := j*bfRows, min(n*bfRows, l.O-j*bfRows)
+		for i := i0 * bfRows; i < min(i1*bfRows, l.T); i++ {
+			from, to := c[(i-i0*bfRows)*bfLinearPanels*bfRows:][:cols], s.y[i*l.O+first:][:cols]
+			if s.bias != nil {
+				vecAdd(from, from, s.bias[first:first+cols])
 			}
-			first, cols := j*bfRows, min(n*bfRows, l.O-j*bfRows)
-			for i := i0 * bfRows; i < min(i1*bfRows, l.T); i++ {
-				from, to := c[(i-i0*bfRows)*bfLinearPanels*bfRows:][:cols], y[i*l.O+first:][:cols]
-				if bias != nil {
-					vecAdd(from, from, bias[first:first+cols])
-				}
-				if residual != nil {
-					vecAdd(to, from, residual[i*l.O+first:][:cols])
-				} else {
-					copy(to, from)
-				}
+			if s.residual != nil {
+				vecAdd(to, from, s.residual[i*l.O+first:][:cols])
+			} else {
+				copy(to, from)
 			}
 		}
-	})
+	}
 }

@@ -1,6 +1,9 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"sync"
+)
 
 // Conv describes a two-dimensional convolution (cross-correlation, as neural networks use the word), row-major float32:
 // x [N,Cin,H,W], w [Cout,Cin,KH,KW], y [N,Cout,OutH,OutW],
@@ -68,6 +71,20 @@ func mustHave(function, name string, s []float32, want int) {
 	if len(s) < want {
 		panic(fmt.Sprintf("kernels: %s: %s has %d values, want %d", function, name, len(s), want))
 	}
+}
+
+// correlationKey is what a correlation depends on.
+type correlationKey struct {
+	c Conv
+	e *engine
+}
+
+var correlations plans[correlationKey, *correlation]
+
+// correlation is forward that keeps its result, which nobody may change.
+func (c Conv) correlation() *correlation {
+	c.N, c.Math = 1, Float32 // it depends on neither
+	return correlations.get(correlationKey{c, active}, func(k correlationKey) *correlation { return k.c.forward() })
 }
 
 // forward returns the convolution as a correlation.
@@ -161,11 +178,11 @@ func ConvRun(p *Pool, c Conv, a ConvArgs) {
 		mustHave("ConvRun", "residual", a.Residual, c.N*c.Cout*c.OutH()*c.OutW())
 	}
 	if m := c.Math.Effective(); m != Float32 {
-		newBFConv(c, m, p.Threads()).run(p, bfConvArgs{y: a.Y, x: a.X, w: a.W, packed: a.Packed, bias: a.Bias, add: a.Add, residual: a.Residual, silu: a.SiLU, scratch: a.Scratch})
+		c.planBF(m, p.Threads()).run(p, bfConvArgs{y: a.Y, x: a.X, w: a.W, packed: a.Packed, bias: a.Bias, add: a.Add, residual: a.Residual, silu: a.SiLU, scratch: a.Scratch})
 		return
 	}
 	if c.winogradWins() {
-		newWinograd(c, p.Threads()).forward(p, &a)
+		c.planWinograd(p.Threads(), c.winogradIsLarge()).forward(p, &a)
 		return
 	}
 	c.direct(p, &a)
@@ -203,39 +220,71 @@ func (a *ConvArgs) biases(c *Conv, b []float32, cout int) (perN int) {
 
 // direct is ConvRun as an implicit matrix product.
 func (c Conv) direct(p *Pool, a *ConvArgs) {
-	k, threads := c.forward(), p.Threads()
+	k, threads := c.correlation(), p.Threads()
 	s := carver{a.Scratch}
-	bias, perN := a.Bias, 0
+	j := directJobs.Get().(*directJob)
+	*j = directJob{k: k, pool: p, c: c, a: *a, bias: a.Bias}
 	if a.Add != nil {
-		bias = s.take(c.N * c.Cout)
-		perN = a.biases(&c, bias, c.Cout)
+		j.bias = s.take(c.N * c.Cout)
+		j.perN = a.biases(&c, j.bias, c.Cout)
 	}
-	off := asInt32(s.take(k.k()))
-	k.offsets(off)
-	work := s.take(threads * k.workFloats())
-	buffers := func(worker int) []float32 { return work[worker*k.workFloats():][:k.workFloats()] }
+	j.off = asInt32(s.take(k.k()))
+	k.offsets(j.off)
+	j.work = s.take(threads * k.workFloats())
 	images := spreadBatch(c.N, threads, k.oh*k.ow)
 	var frames []float32
 	if !k.raw {
 		frames = k.frame.empty(p, &s, images.frames())
 	}
+	images.run(p, k.e, &k.frame, frames, a.X, k.raw, j)
+	*j = directJob{} // so that it keeps nobody's memory
+	directJobs.Put(j)
+}
+
+// directJob is a correlation at work.
+type directJob struct {
+	k          *correlation
+	pool       *Pool
+	c          Conv
+	a          ConvArgs
+	off        []int32
+	bias, work []float32
+	perN       int
+}
+
+// directJobs keeps jobs between calls.
+var directJobs = sync.Pool{New: func() any { return new(directJob) }}
+
+// images computes some images, on one worker or, without one, on all threads.
+func (j *directJob) images(n, count int, b []float32, step, worker int) {
+	k, c := j.k, &j.c
 	plane, nr := k.oh*k.ow, 2*k.e.vec
-	g := splitGrid(threads, c.Cout, k.columns()*nr)
-	images.run(p, k.e, &k.frame, frames, a.X, k.raw, func(n, count int, b []float32, step, worker int) {
-		job := &product{pool: p, a: a.W, ars: k.k(), off: off, bias: bias, biasStep: perN, dst: a.Y[n*c.Cout*plane:], dstStep: c.Cout * plane, b: b, bStep: step, images: count, silu: a.SiLU}
-		if a.Residual != nil {
-			job.residual = a.Residual[n*c.Cout*plane:]
-		}
-		if bias != nil {
-			job.bias = bias[n*perN:]
-		}
-		if worker >= 0 {
-			k.compute(job, 0, c.Cout, 0, k.columns(), buffers(worker))
-			return
-		}
-		p.run(g.units(), func(worker, u int) {
-			i0, i1, j0, j1 := g.unit(u)
-			k.compute(job, i0, i1, j0/nr, j1/nr, buffers(worker))
-		})
+	w := product{pool: j.pool, a: j.a.W, ars: k.k(), off: j.off, bias: j.bias, biasStep: j.perN, dst: j.a.Y[n*c.Cout*plane:], dstStep: c.Cout * plane, b: b, bStep: step, images: count, silu: j.a.SiLU}
+	if j.a.Residual != nil {
+		w.residual = j.a.Residual[n*c.Cout*plane:]
+	}
+	if j.bias != nil {
+		w.bias = j.bias[n*j.perN:]
+	}
+	if worker >= 0 {
+		k.compute(&w, 0, c.Cout, 0, k.columns(), j.buffers(worker))
+		return
+	}
+	g := splitGrid(j.pool.Threads(), c.Cout, k.columns()*nr)
+	each(j.pool, g.units(), directPiece{j, w, g}, func(s *directPiece, worker, u int) {
+		i0, i1, j0, j1 := s.g.unit(u)
+		nr := 2 * s.j.k.e.vec
+		s.j.k.compute(&s.w, i0, i1, j0/nr, j1/nr, s.j.buffers(worker))
 	})
+}
+
+// directPiece is the state of the loop over the pieces of an image that all threads share.
+type directPiece struct {
+	j *directJob
+	w product
+	g grid
+}
+
+func (j *directJob) buffers(worker int) []float32 {
+	return j.work[worker*j.k.workFloats():][:j.k.workFloats()]
 }

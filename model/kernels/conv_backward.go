@@ -147,7 +147,7 @@ func ConvBackwardData(p *Pool, c Conv, dx, dy, w, scratch []float32) {
 		s := carver{scratch}
 		turned := s.take(c.Cin * c.Cout * c.KH * c.KW)
 		c.turn(p, turned, w)
-		newWinograd(a, p.Threads()).forward(p, &ConvArgs{Y: dx, X: dy, W: turned, Scratch: s.rest})
+		a.planWinograd(p.Threads(), a.winogradIsLarge()).forward(p, &ConvArgs{Y: dx, X: dy, W: turned, Scratch: s.rest})
 		return
 	}
 	c.dataDirect(p, dx, dy, w, scratch)
@@ -185,7 +185,7 @@ func (c Conv) dataDirect(p *Pool, dx, dy, w, scratch []float32) {
 	size := roundUp(plan.work+c.Cin*plan.plane, 16)
 	work := s.take(threads * size)
 	in := c.Cin * c.H * c.W
-	images.run(p, active, &plan.frame, frames, dy, plan.raw, func(n, count int, b []float32, step, worker int) {
+	images.run(p, active, &plan.frame, frames, dy, plan.raw, imageFunc(func(n, count int, b []float32, step, worker int) {
 		job := dataJob{dataPlan: &plan, c: c, weights: weights, offsets: offsets, dx: dx[n*in:], b: b, bStep: step, images: count}
 		if worker >= 0 {
 			job.run(0, c.Cin, work[worker*size:][:size])
@@ -195,8 +195,13 @@ func (c Conv) dataDirect(p *Pool, dx, dy, w, scratch []float32) {
 		p.run(ceilDiv(c.Cin, rows), func(worker, u int) {
 			job.run(u*rows, min((u+1)*rows, c.Cin), work[worker*size:][:size])
 		})
-	})
+	}))
 }
+
+// imageFunc is a function as an imageJob.
+type imageFunc func(n, count int, b []float32, step, worker int)
+
+func (f imageFunc) images(n, count int, b []float32, step, worker int) { f(n, count, b, step, worker) }
 
 // dataJob is a dataPlan at work on consecutive images.
 type dataJob struct {

@@ -50,8 +50,14 @@ func (f *frame) floats() int { return f.c*f.stride + maxNR }
 func (f *frame) empty(p *Pool, s *carver, n int) []float32 {
 	size := roundUp(f.floats(), 16)
 	frames := s.take(n * size)
-	p.Run(n, func(i int) { clear(frames[i*size : (i+1)*size]) })
+	each(p, n, emptying{frames, size}, func(s *emptying, _, i int) { clear(s.frames[i*s.size : (i+1)*s.size]) })
 	return frames
+}
+
+// emptying is the state of the loop of empty.
+type emptying struct {
+	frames []float32
+	size   int
 }
 
 // whole reports whether the source itself can serve as the frame.
@@ -549,34 +555,64 @@ func (b batch) frames() int {
 	return min(b.threads, b.n) * b.group
 }
 
-// run calls f for pieces of images [n, n+images) in parallel, or for one image at a time where the threads share it. Before
-// that it fills their frames, unless raw; b is the first image's frame or the image itself, bStep leads to the next one's.
-func (b batch) run(p *Pool, e *engine, f *frame, frames, src []float32, raw bool, do func(n, images int, frames []float32, step, worker int)) {
-	in, size := f.c*f.h*f.w, roundUp(f.floats(), 16)
-	if b.group == 0 {
-		for n := range b.n {
-			image := src[n*in : (n+1)*in]
-			if raw {
-				do(n, 1, image, in, -1)
-				continue
-			}
-			part := ceilDiv(f.c, 4*b.threads)
-			p.Run(ceilDiv(f.c, part), func(u int) { f.fill(e, frames, image, u*part, min((u+1)*part, f.c)) })
-			do(n, 1, frames, size, -1)
-		}
+// imageJob computes pieces of images [n, n+count) whose frames begin at b, step apart: on one worker, or on all threads if worker
+// is -1.
+type imageJob interface {
+	images(n, count int, b []float32, step, worker int)
+}
+
+// run has the job do pieces of images in parallel, or one image at a time where the threads share it. Before that it fills their
+// frames, unless raw; then the images themselves are passed.
+func (b batch) run(p *Pool, e *engine, f *frame, frames, src []float32, raw bool, job imageJob) {
+	s := batchLoop{b, e, f, frames, src, raw, job}
+	if b.group > 0 {
+		each(p, ceilDiv(b.n, b.group), s, (*batchLoop).group)
 		return
 	}
-	p.run(ceilDiv(b.n, b.group), func(worker, u int) {
-		n := u * b.group
-		images := min(b.group, b.n-n)
+	in, size := f.c*f.h*f.w, roundUp(f.floats(), 16)
+	for n := range b.n {
+		image := src[n*in : (n+1)*in]
 		if raw {
-			do(n, images, src[n*in:], in, worker)
-			return
+			job.images(n, 1, image, in, -1)
+			continue
 		}
-		own := frames[worker*b.group*size:][:b.group*size]
-		for i := range images {
-			f.fill(e, own[i*size:], src[(n+i)*in:(n+i+1)*in], 0, f.c)
-		}
-		do(n, images, own, size, worker)
-	})
+		s.src = image
+		each(p, ceilDiv(f.c, s.part()), s, (*batchLoop).fill)
+		job.images(n, 1, frames, size, -1)
+	}
+}
+
+// batchLoop is the state of the loops of batch.run.
+type batchLoop struct {
+	batch
+	e           *engine
+	f           *frame
+	frames, src []float32
+	raw         bool
+	job         imageJob
+}
+
+// part is how many channels are filled at a time where the threads share an image.
+func (s *batchLoop) part() int { return ceilDiv(s.f.c, 4*s.threads) }
+
+// fill fills part of the frame of src.
+func (s *batchLoop) fill(_, u int) {
+	s.f.fill(s.e, s.frames, s.src, u*s.part(), min((u+1)*s.part(), s.f.c))
+}
+
+// group does images that are computed together.
+func (s *batchLoop) group(worker, u int) {
+	f, group := s.f, s.batch.group
+	in, size := f.c*f.h*f.w, roundUp(f.floats(), 16)
+	n := u * group
+	images := min(group, s.n-n)
+	if s.raw {
+		s.job.images(n, images, s.src[n*in:], in, worker)
+		return
+	}
+	own := s.frames[worker*group*size:][:group*size]
+	for i := range images {
+		f.fill(s.e, own[i*size:], s.src[(n+i)*in:(n+i+1)*in], 0, f.c)
+	}
+	s.job.images(n, images, own, size, worker)
 }

@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"sync"
+)
 
 // FourierFilter multiplies some low frequencies of picture planes [H,W] by
 // Scale and keeps the real part:
@@ -49,6 +52,16 @@ func newWaves(n, threshold int) waves {
 	return w
 }
 
+// waveKey is an axis' length and a threshold.
+type waveKey struct{ n, threshold int }
+
+var wavesMade plans[waveKey, waves]
+
+// wavesOf is newWaves that keeps the tables, which nobody may change.
+func wavesOf(n, threshold int) waves {
+	return wavesMade.get(waveKey{n, threshold}, func(k waveKey) waves { return newWaves(k.n, k.threshold) })
+}
+
 func (w waves) count() int { return len(w.cos) / w.n }
 
 // FourierFilterForward computes y [Planes,H,W] from x; y may be x. Sums are in
@@ -59,53 +72,74 @@ func FourierFilterForward(p *Pool, f FourierFilter, y, x []float32) {
 	hw := f.H * f.W
 	need("FourierFilterForward: y", y, f.Planes*hw)
 	need("FourierFilterForward: x", x, f.Planes*hw)
-	rows, cols := newWaves(f.H, f.Threshold), newWaves(f.W, f.Threshold)
-	nu, nv := rows.count(), cols.count()
-	factor := (1 - float64(f.Scale)) / float64(hw)
+	s := filtering{FourierFilter: f, y: y, x: x, rows: wavesOf(f.H, f.Threshold), cols: wavesOf(f.W, f.Threshold), factor: (1 - float64(f.Scale)) / float64(hw)}
 	workers := min(poolThreads(p), max(f.Planes, 1))
-	all := make([]float64, workers*2*nv*(nu+1))
-	runWorkers(p, workers, f.Planes, func(worker, plane int) {
-		// X(u,v), complex; then one row's sum over u, a number for every v.
-		s := all[worker*2*nv*(nu+1):][:2*nv*(nu+1)]
-		coef, line := s[:2*nv*nu], s[2*nv*nu:]
-		clear(coef)
-		in, out := x[plane*hw:][:hw], y[plane*hw:][:hw]
-		for r := range f.H {
-			row := in[r*f.W:][:f.W]
-			for v := range nv {
-				cos, sin := cols.cos[v*f.W:][:f.W], cols.sin[v*f.W:][:f.W]
-				var re, im float64
-				for c, a := range row {
-					re += float64(float64(a) * cos[c])
-					im += float64(float64(a) * sin[c])
-				}
-				for u := range nu {
-					cr, ci := rows.cos[u*f.H+r], rows.sin[u*f.H+r]
-					coef[2*(u*nv+v)] += float64(re*cr) - float64(im*ci)
-					coef[2*(u*nv+v)+1] += float64(re*ci) + float64(im*cr)
-				}
+	buffer := fourierBuffers.Get().(*[]float64)
+	if want := workers * s.size(); len(*buffer) < want {
+		*buffer = make([]float64, want)
+	}
+	s.work = *buffer
+	eachOn(p, workers, f.Planes, s, (*filtering).plane)
+	fourierBuffers.Put(buffer)
+}
+
+// fourierBuffers keeps buffers between calls.
+var fourierBuffers = sync.Pool{New: func() any { return new([]float64) }}
+
+// filtering is the state of the loop over planes.
+type filtering struct {
+	FourierFilter
+	y, x       []float32
+	rows, cols waves
+	factor     float64
+	work       []float64 // of all workers, size each
+}
+
+// size is what a worker wants: X(u,v), complex; then one row's sum over u, a number for every v.
+func (s *filtering) size() int { return 2 * s.cols.count() * (s.rows.count() + 1) }
+
+func (s *filtering) plane(worker, plane int) {
+	f, rows, cols, factor := &s.FourierFilter, &s.rows, &s.cols, s.factor
+	hw, nu, nv := f.H*f.W, rows.count(), cols.count()
+	own := s.work[worker*s.size():][:s.size()]
+	coef, line := own[:2*nv*nu], own[2*nv*nu:]
+	clear(coef)
+	in, out := s.x[plane*hw:][:hw], s.y[plane*hw:][:hw]
+	for r := range f.H {
+		row := in[r*f.W:][:f.W]
+		for v := range nv {
+			cos, sin := cols.cos[v*f.W:][:f.W], cols.sin[v*f.W:][:f.W]
+			var re, im float64
+			for c, a := range row {
+				re += float64(float64(a) * cos[c])
+				im += float64(float64(a) * sin[c])
 			}
-		}
-		for r := range f.H {
-			clear(line)
 			for u := range nu {
-				cr, ci := rows.cos[u*f.H+r], -rows.sin[u*f.H+r] // the inverse's waves
-				for v := range nv {
-					re, im := coef[2*(u*nv+v)], coef[2*(u*nv+v)+1]
-					line[2*v] += factor * (float64(re*cr) - float64(im*ci))
-					line[2*v+1] += factor * (float64(re*ci) + float64(im*cr))
-				}
-			}
-			from, to := in[r*f.W:][:f.W], out[r*f.W:][:f.W]
-			for c, a := range from {
-				low := 0.0
-				for v := range nv { // Re (line times the inverse's wave)
-					low += float64(line[2*v]*cols.cos[v*f.W+c]) + float64(line[2*v+1]*cols.sin[v*f.W+c])
-				}
-				to[c] = float32(float64(a) - low)
+				cr, ci := rows.cos[u*f.H+r], rows.sin[u*f.H+r]
+				coef[2*(u*nv+v)] += float64(re*cr) - float64(im*ci)
+				coef[2*(u*nv+v)+1] += float64(re*ci) + float64(im*cr)
 			}
 		}
-	})
+	}
+	for r := range f.H {
+		clear(line)
+		for u := range nu {
+			cr, ci := rows.cos[u*f.H+r], -rows.sin[u*f.H+r] // the inverse's waves
+			for v := range nv {
+				re, im := coef[2*(u*nv+v)], coef[2*(u*nv+v)+1]
+				line[2*v] += factor * (float64(re*cr) - float64(im*ci))
+				line[2*v+1] += factor * (float64(re*ci) + float64(im*cr))
+			}
+		}
+		from, to := in[r*f.W:][:f.W], out[r*f.W:][:f.W]
+		for c, a := range from {
+			low := 0.0
+			for v := range nv { // Re (line times the inverse's wave)
+				low += float64(line[2*v]*cols.cos[v*f.W+c]) + float64(line[2*v+1]*cols.sin[v*f.W+c])
+			}
+			to[c] = float32(float64(a) - low)
+		}
+	}
 }
 
 // ScaleChannels computes y [N,C,HW] from x: the first channels of every image

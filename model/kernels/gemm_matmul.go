@@ -120,47 +120,59 @@ func (g *matmul) cut(threads, n int) grid {
 func (g *matmul) run(p *Pool, scratch []float32) {
 	threads, nr := p.Threads(), 2*g.e.vec
 	s := carver{scratch}
-	size := roundUp(g.work(), 16)
-	work := s.take(threads * size)
+	l := matmulLoop{matmul: *g, size: roundUp(g.work(), 16)}
+	l.work = s.take(threads * l.size)
 	switch {
 	case g.packed != nil:
-		g.runPanels(p, 0, g.n, g.packed, work, size)
+		l.panels, l.cols = g.packed, g.n
+		l.runPanels(p)
 		return
 	case !g.together():
-		g.runLocal(p, work, size)
+		l.runLocal(p)
 		return
 	}
 	step := g.chunk()
-	panels := s.take(step * g.k)
-	for j := 0; j < g.n; j += step {
-		n := min(step, g.n-j)
-		p.Run(ceilDiv(n, nr), func(i int) { g.pack(panels[i*nr*g.k:], j+i*nr) })
-		g.runPanels(p, j, n, panels, work, size)
+	l.panels = s.take(step * g.k)
+	for l.first = 0; l.first < g.n; l.first += step {
+		l.cols = min(step, g.n-l.first)
+		each(p, ceilDiv(l.cols, nr), l, (*matmulLoop).packPanel)
+		l.runPanels(p)
 	}
 }
 
-// runPanels computes n columns of C from j on, whose panels are there.
-func (g *matmul) runPanels(p *Pool, j, n int, panels, work []float32, size int) {
-	u := g.cut(p.Threads(), n)
-	runSome(p, u.units(), func(worker, at int) {
-		// Rows change first: units that run at the same time, or one after the other, share panels of B.
-		blocks := ceilDiv(u.m, u.mb)
-		i0, j0 := at%blocks*u.mb, at/blocks*u.nb
-		g.unit(i0, min(i0+u.mb, u.m), j+j0, j+min(j0+u.nb, n), panels[j0*g.k:], work[worker*size:][:size])
-	})
+// matmulLoop is the state of a product's loops.
+type matmulLoop struct {
+	matmul
+	u           grid
+	first, cols int       // the columns whose panels are there
+	panels      []float32 // of those columns
+	work        []float32 // of all workers, size each
+	size        int
 }
 
-// runSome is Pool.run without the pool for a single piece.
-func runSome(p *Pool, n int, f func(worker, i int)) {
-	if n == 1 {
-		f(0, 0)
-		return
-	}
-	p.run(n, f)
+// packPanel packs a panel of the columns.
+func (l *matmulLoop) packPanel(_, i int) {
+	j := i * 2 * l.e.vec
+	l.pack(l.panels[j*l.k:], l.first+j)
+}
+
+// runPanels computes the columns of C whose panels are there.
+func (l *matmulLoop) runPanels(p *Pool) {
+	l.u = l.cut(p.Threads(), l.cols)
+	each(p, l.u.units(), *l, (*matmulLoop).panelUnit)
+}
+
+func (l *matmulLoop) panelUnit(worker, at int) {
+	// Rows change first: units that run at the same time, or one after the other, share panels of B.
+	u := &l.u
+	blocks := ceilDiv(u.m, u.mb)
+	i0, j0 := at%blocks*u.mb, at/blocks*u.nb
+	l.unit(i0, min(i0+u.mb, u.m), l.first+j0, l.first+min(j0+u.nb, l.cols), l.panels[j0*l.k:], l.work[worker*l.size:][:l.size])
 }
 
 // runLocal computes C in units for which each worker packs a piece of B and uses it for many blocks of rows.
-func (g *matmul) runLocal(p *Pool, work []float32, size int) {
+func (l *matmulLoop) runLocal(p *Pool) {
+	g := &l.matmul
 	threads, nr, mb := p.Threads(), 2*g.e.vec, g.rows()
 	u := grid{m: g.m, n: g.n, mb: g.m, nb: g.local()}
 	if threads == 1 || g.m*g.n*g.k <= matmulSerial {
@@ -175,20 +187,24 @@ func (g *matmul) runLocal(p *Pool, work []float32, size int) {
 			u.mb = min(u.mb, roundUp(ceilDiv(g.m, ceilDiv(2*threads, cols)), g.e.mr))
 		}
 	}
-	runSome(p, u.units(), func(worker, at int) {
-		own := carver{work[worker*size:][:size]}
-		local := own.take(g.local() * g.k)
-		i0, i1, j0, j1 := u.unit(at)
-		for j := j0; j < j1; j += g.local() {
-			n := min(g.local(), j1-j)
-			for q := 0; q < n; q += nr {
-				g.pack(local[q*g.k:], j+q)
-			}
-			for i := i0; i < i1; i += mb {
-				g.unit(i, min(i+mb, i1), j, j+n, local, own.rest)
-			}
+	l.u = u
+	each(p, u.units(), *l, (*matmulLoop).localUnit)
+}
+
+func (l *matmulLoop) localUnit(worker, at int) {
+	nr, mb, most := 2*l.e.vec, l.rows(), l.local()
+	own := carver{l.work[worker*l.size:][:l.size]}
+	local := own.take(most * l.k)
+	i0, i1, j0, j1 := l.u.unit(at)
+	for j := j0; j < j1; j += most {
+		n := min(most, j1-j)
+		for q := 0; q < n; q += nr {
+			l.pack(local[q*l.k:], j+q)
 		}
-	})
+		for i := i0; i < i1; i += mb {
+			l.unit(i, min(i+mb, i1), j, j+n, local, own.rest)
+		}
+	}
 }
 
 // pack packs the panel of columns that begins at j; missing columns become zeros.

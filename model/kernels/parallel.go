@@ -85,6 +85,31 @@ func runWorkers(p *Pool, workers, tasks int, f func(worker, task int)) {
 	p.runOn(workers, tasks, f)
 }
 
+// plans keeps what follows from a description alone, so that no call makes it anew. The values are shared and never change.
+type plans[K comparable, V any] struct {
+	mu   sync.Mutex
+	made map[K]V
+}
+
+// maxPlans bounds the plans kept: more than the layers of a network at some sizes. They are small, and all dropped when there are
+// too many.
+const maxPlans = 512
+
+// get returns what has been made for the key.
+func (p *plans[K, V]) get(key K, make func(K) V) V {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, ok := p.made[key]
+	if !ok {
+		if p.made == nil || len(p.made) >= maxPlans {
+			p.made = map[K]V{}
+		}
+		v = make(key)
+		p.made[key] = v
+	}
+	return v
+}
+
 // need panics unless a slice holds at least want floats: a shape error of the
 // caller. where names the kernel and the argument.
 func need(where string, s []float32, want int) {

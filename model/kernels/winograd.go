@@ -134,6 +134,21 @@ type winograd struct {
 	tilesAtAll int  // most tiles of a unit
 }
 
+// winogradKey is what a plan depends on.
+type winogradKey struct {
+	c       Conv
+	e       *engine
+	threads int
+	strips  bool
+}
+
+var winograds plans[winogradKey, *winograd]
+
+// planWinograd is newWinogradAs that keeps the plan.
+func (c Conv) planWinograd(threads int, strips bool) *winograd {
+	return winograds.get(winogradKey{c, active, threads, strips}, func(k winogradKey) *winograd { return newWinogradAs(k.c, k.threads, k.strips) })
+}
+
 // newWinograd returns the plan.
 func newWinograd(c Conv, threads int) *winograd {
 	return newWinogradAs(c, threads, c.winogradIsLarge())
@@ -299,8 +314,13 @@ func (k *winograd) worker(s *carver) (w winogradWorker) {
 	return w
 }
 
+// weightsAt is where weights lie in a worker's memory.
+func (k *winograd) weightsAt() int {
+	return roundUp(k.frame, 16) + roundUp(k.staging, 16) + winogradTaps*k.mStep
+}
+
 func (k *winograd) workerFloats() int {
-	n := roundUp(k.frame, 16) + roundUp(k.staging, 16) + winogradTaps*k.mStep + roundUp(k.weightFloats(), 16) + winogradLane*winogradLine + 2*roundUp(k.tilesAtAll, 16)
+	n := k.weightsAt() + roundUp(k.weightFloats(), 16) + winogradLane*winogradLine + 2*roundUp(k.tilesAtAll, 16)
 	if k.strips {
 		return n + winogradTaps*k.uStep
 	}
@@ -319,12 +339,15 @@ func (k *winograd) scratch(threads int) int {
 // winogradJob is a plan at work.
 type winogradJob struct {
 	*winograd
-	a       *ConvArgs
+	a       ConvArgs
 	bias    []float32 // what is added to every output: [N, cout], or [cout] for all images
 	perN    int       // floats from one image's to the next
 	u, v    []float32 // transformed weights, or by strips transformed inputs
 	workers []float32
 	size    int
+
+	// The unit that the threads share, by strips: its images, rows of tiles, tiles of an image.
+	n0, n1, a0, a1, perImage int
 }
 
 func (j *winogradJob) worker(i int) winogradWorker {
@@ -333,7 +356,7 @@ func (j *winogradJob) worker(i int) winogradWorker {
 
 // forward computes y, as ConvRun does.
 func (k *winograd) forward(p *Pool, a *ConvArgs) {
-	j := &winogradJob{winograd: k, a: a, size: k.workerFloats()}
+	j := winogradJob{winograd: k, a: *a, size: k.workerFloats()}
 	s := carver{a.Scratch}
 	if a.Add != nil {
 		j.bias = s.take(k.c.N * k.cout)
@@ -352,9 +375,9 @@ func (k *winograd) forward(p *Pool, a *ConvArgs) {
 	j.u = a.Packed
 	if j.u == nil {
 		j.u = s.take(winogradTaps * k.uStep)
-		k.weights(p, j.u, a.W, func(worker int) []float32 { return j.worker(worker).weights })
+		k.weights(p, j.u, a.W, j.workers[k.weightsAt():], j.size)
 	}
-	p.run(k.units(), j.tiles)
+	each(p, k.units(), j, (*winogradJob).tiles)
 }
 
 // tiles computes one unit: all outputs of some tiles.
@@ -395,55 +418,61 @@ func (j *winogradJob) tiles(worker, unit int) {
 
 // strip computes one unit: first the transformed inputs of all its tiles, then strip after strip of outputs.
 func (j *winogradJob) strip(p *Pool, unit int) {
-	k, c := j.winograd, &j.c
-	n0, n1, a0, a1 := k.unit(unit)
-	bands := ceilDiv(a1-a0, k.rows)
-	perImage := k.tilesOf(a0, a1)
-	p.run((n1-n0)*bands*k.perSub, func(worker, i int) {
-		own := j.worker(worker)
-		part, band, n := i%k.perSub, i/k.perSub%bands, i/k.perSub/bands
-		b0 := a0 + band*k.rows
-		b1 := min(b0+k.rows, a1)
-		c0 := part * k.lane
-		k.fill(own.frame, j.a.X[(n0+n)*c.Cin*c.H*c.W:], c0, min(c0+k.lane, c.Cin), b0, b1)
-		first := n*perImage + k.tilesOf(a0, b0)
-		for t, at := range own.from[:k.list(own.from, 0, k.fw*k.lane, k.lane, b0, b1)] {
-			for sub := range k.sr * k.sc {
-				k.input(j.v, first+t, sub, part, own.frame[at:])
+	k := j.winograd
+	j.n0, j.n1, j.a0, j.a1 = k.unit(unit)
+	j.perImage = k.tilesOf(j.a0, j.a1)
+	each(p, (j.n1-j.n0)*ceilDiv(j.a1-j.a0, k.rows)*k.perSub, *j, (*winogradJob).inputs)
+	each(p, ceilDiv(k.count, k.wide/k.most), *j, (*winogradJob).outputs)
+}
+
+// inputs transforms one part of the channels of a band of a unit by strips.
+func (j *winogradJob) inputs(worker, i int) {
+	k, c, own := j.winograd, &j.c, j.worker(worker)
+	bands := ceilDiv(j.a1-j.a0, k.rows)
+	part, band, n := i%k.perSub, i/k.perSub%bands, i/k.perSub/bands
+	b0 := j.a0 + band*k.rows
+	b1 := min(b0+k.rows, j.a1)
+	c0 := part * k.lane
+	k.fill(own.frame, j.a.X[(j.n0+n)*c.Cin*c.H*c.W:], c0, min(c0+k.lane, c.Cin), b0, b1)
+	first := n*j.perImage + k.tilesOf(j.a0, b0)
+	for t, at := range own.from[:k.list(own.from, 0, k.fw*k.lane, k.lane, b0, b1)] {
+		for sub := range k.sr * k.sc {
+			k.input(j.v, first+t, sub, part, own.frame[at:])
+		}
+	}
+}
+
+// outputs computes a strip of outputs of a unit, or as many as are worked on at once.
+func (j *winogradJob) outputs(worker, i int) {
+	k, c, own := j.winograd, &j.c, j.worker(worker)
+	tiles, atOnce := (j.n1-j.n0)*j.perImage, k.wide/k.most
+	i0, i1 := i*atOnce, min((i+1)*atOnce, k.count)
+	o0, o1 := k.stripAt(i0), k.stripAt(i1)
+	for piece := range k.pieces {
+		s0, s1, c0, n := k.piece(piece)
+		for i := i0; i < i1; i++ {
+			o, width := k.stripAt(i), k.stripAt(i+1)-k.stripAt(i)
+			for sub := s0; sub < s1; sub++ {
+				k.weigh(own.u[(o-o0)*k.run+(sub-s0)*k.cin*width:], k.uStep, o, width, sub, c0, n, j.a.W, own.weights)
 			}
 		}
-	})
-	tiles, atOnce := (n1-n0)*perImage, k.wide/k.most
-	p.run(ceilDiv(k.count, atOnce), func(worker, i int) {
-		own := j.worker(worker)
-		i0, i1 := i*atOnce, min((i+1)*atOnce, k.count)
-		o0, o1 := k.stripAt(i0), k.stripAt(i1)
-		for piece := range k.pieces {
-			s0, s1, c0, n := k.piece(piece)
+		for tap := range winogradTaps {
 			for i := i0; i < i1; i++ {
 				o, width := k.stripAt(i), k.stripAt(i+1)-k.stripAt(i)
-				for sub := s0; sub < s1; sub++ {
-					k.weigh(own.u[(o-o0)*k.run+(sub-s0)*k.cin*width:], k.uStep, o, width, sub, c0, n, j.a.W, own.weights)
-				}
-			}
-			for tap := range winogradTaps {
-				for i := i0; i < i1; i++ {
-					o, width := k.stripAt(i), k.stripAt(i+1)-k.stripAt(i)
-					k.sum(own.m[tap*k.mStep+o-o0:], j.v[piece*k.vPiece+tap*k.vStep:], own.u[tap*k.uStep+(o-o0)*k.run:], tap, piece, tiles, width)
-				}
+				k.sum(own.m[tap*k.mStep+o-o0:], j.v[piece*k.vPiece+tap*k.vStep:], own.u[tap*k.uStep+(o-o0)*k.run:], tap, piece, tiles, width)
 			}
 		}
-		t := 0
-		for n := n0; n < n1; n++ {
-			for a := a0; a < a1; a++ {
-				for _, at := range own.to[:k.list(own.to, 0, k.sw*k.wide, k.wide, a, a+1)] {
-					k.output(own.staging[at:], own.m[t*k.wide:], j.bias[n*j.perN+o0:], o1-o0)
-					t++
-				}
-				j.empty(n, own.staging, o0, min(o1, c.Cout), a, a+1, own.lines)
+	}
+	t := 0
+	for n := j.n0; n < j.n1; n++ {
+		for a := j.a0; a < j.a1; a++ {
+			for _, at := range own.to[:k.list(own.to, 0, k.sw*k.wide, k.wide, a, a+1)] {
+				k.output(own.staging[at:], own.m[t*k.wide:], j.bias[n*j.perN+o0:], o1-o0)
+				t++
 			}
+			j.empty(n, own.staging, o0, min(o1, c.Cout), a, a+1, own.lines)
 		}
-	})
+	}
 }
 
 // piece returns the sub-kernels of a piece of the sum, and the channels of each.
@@ -561,17 +590,27 @@ func (k *winograd) cut(dst, g []float32, width, sub int) []float32 {
 }
 
 // weights transforms all of w into u: for every tap, its strips of outputs, each
-// [length][width]. work returns a worker's weightFloats.
-func (k *winograd) weights(p *Pool, u, w []float32, work func(worker int) []float32) {
-	subs := k.sr * k.sc
-	const channels = 32 // of one piece of work
-	parts := ceilDiv(k.cin, channels)
-	p.run(k.count*subs*parts, func(worker, i int) {
-		c0, sub, strip := i%parts*channels, i/parts%subs, i/parts/subs
-		o := k.stripAt(strip)
-		width := k.stripAt(strip+1) - o
-		k.weigh(u[o*k.length+(sub*k.cin+c0)*width:], k.uStep, o, width, sub, c0, min(channels, k.cin-c0), w, work(worker))
-	})
+// [length][width]. Every worker has weightFloats of work, that far apart.
+func (k *winograd) weights(p *Pool, u, w, work []float32, apart int) {
+	each(p, k.count*k.sr*k.sc*ceilDiv(k.cin, weighingChannels), weighing{k, u, w, work, apart}, (*weighing).piece)
+}
+
+// weighing is the state of the loop of weights.
+type weighing struct {
+	k          *winograd
+	u, w, work []float32
+	apart      int
+}
+
+const weighingChannels = 32 // of one piece of work
+
+func (s *weighing) piece(worker, i int) {
+	k := s.k
+	subs, parts := k.sr*k.sc, ceilDiv(k.cin, weighingChannels)
+	c0, sub, strip := i%parts*weighingChannels, i/parts%subs, i/parts/subs
+	o := k.stripAt(strip)
+	width := k.stripAt(strip+1) - o
+	k.weigh(s.u[o*k.length+(sub*k.cin+c0)*width:], k.uStep, o, width, sub, c0, min(weighingChannels, k.cin-c0), s.w, s.work[worker*s.apart:][:k.weightFloats()])
 }
 
 // fill transposes channels [c0,c1) of the rows of one image that lie under tiles [a0,a1) into a frame [row][column][lane], with
@@ -686,7 +725,7 @@ func (j *winogradJob) empty(n int, staging []float32, o0, o1, a0, a1 int, lines 
 
 // winograd returns the plan whose weights have the layout of a Packing; the image and the dilation do not matter to it.
 func (k Packing) winograd() *winograd {
-	return newWinogradAs(Conv{N: 1, Cin: k.K, H: k.KH, W: k.KW, Cout: k.O, KH: k.KH, KW: k.KW, StrideH: 1, StrideW: 1, DilH: 1, DilW: 1}, 1, false)
+	return Conv{N: 1, Cin: k.K, H: k.KH, W: k.KW, Cout: k.O, KH: k.KH, KW: k.KW, StrideH: 1, StrideW: 1, DilH: 1, DilW: 1}.planWinograd(1, false)
 }
 
 func (k Packing) winogradFloats() int { return winogradTaps * k.winograd().uStep }
@@ -695,7 +734,7 @@ func (k Packing) packWinograd(p *Pool, dst, w []float32) {
 	plan := k.winograd()
 	mustHave("Packing.Pack", "w", w, k.O*k.K*k.KH*k.KW)
 	work := make([]float32, p.Threads()*plan.weightFloats())
-	plan.weights(p, dst, w, func(worker int) []float32 { return work[worker*plan.weightFloats():][:plan.weightFloats()] })
+	plan.weights(p, dst, w, work, plan.weightFloats())
 }
 
 // transposeBlocks is transposeFast for matrices that are no multiple of 8: what is left over is done again with some of its
