@@ -76,13 +76,15 @@ type benchResult struct {
 	GFLOPS float64     `json:"gflops,omitempty"`
 	Share  float64     `json:"share,omitempty"`
 	Error  *benchError `json:"error,omitempty"`
-	// Of a step, in bytes: most resident memory of the process while it was
-	// compiled and ran (VmHWM), the planned arena and scratch, what is kept
-	// from run to run besides the weights, and all weights.
-	PeakRSS int64 `json:"peak_rss,omitempty"`
-	Arena   int64 `json:"arena,omitempty"`
-	Kept    int64 `json:"kept,omitempty"`
-	Weights int64 `json:"weights,omitempty"`
+	// Of a step, in bytes: what its peak was planned to be before anything was
+	// taken, most resident memory of the process while it was compiled and ran
+	// (VmHWM), the arena and scratch, what is kept from run to run besides the
+	// weights, and all weights.
+	Plan    *stepPlan `json:"plan,omitempty"`
+	PeakRSS int64     `json:"peak_rss,omitempty"`
+	Arena   int64     `json:"arena,omitempty"`
+	Kept    int64     `json:"kept,omitempty"`
+	Weights int64     `json:"weights,omitempty"`
 }
 
 func parseMaths(list string) ([]kernels.Math, error) {
@@ -231,7 +233,7 @@ func (o *benchOptions) measure(ctx context.Context, cases []*benchCase, stderr i
 			}
 			result := &benchResult{benchCase: *c, Math: m.String()}
 			if c.Step != nil {
-				if err := steps.measure(ctx, p, result, m, o.time); err != nil {
+				if err := steps.measure(ctx, p, result, m, o.time, stderr); err != nil {
 					return nil, fmt.Errorf("%s: %w", c.Name, err)
 				}
 			} else {
@@ -318,7 +320,7 @@ func (r *benchReport) table(w io.Writer) error {
 	for _, b := range r.Results {
 		head := []string{b.Name, b.Math, fmt.Sprintf("%.3f", b.Median), fmt.Sprintf("%.3f-%.3f", b.Low, b.High)}
 		if b.Step != nil {
-			steps = append(steps, append(head, mebibytes(b.PeakRSS), mebibytes(b.Arena), mebibytes(b.Kept), mebibytes(b.Weights)))
+			steps = append(steps, append(head, mebibytes(int64(b.Plan.Total)), mebibytes(b.PeakRSS), mebibytes(b.Arena), mebibytes(b.Kept), mebibytes(b.Weights)))
 			continue
 		}
 		share := "-"
@@ -333,7 +335,7 @@ func (r *benchReport) table(w io.Writer) error {
 		}
 	}
 	if len(steps) > 0 {
-		return reports.Grid(w, []string{"step", "math", "ms", "quartiles", "peak MiB", "arena MiB", "kept MiB", "weights MiB"}, steps)
+		return reports.Grid(w, []string{"step", "math", "ms", "quartiles", "plan MiB", "peak MiB", "arena MiB", "kept MiB", "weights MiB"}, steps)
 	}
 	return nil
 }

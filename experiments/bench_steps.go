@@ -3,6 +3,7 @@ package experiments
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -63,7 +64,7 @@ func (s *stepBench) close() {
 
 // measure fills in a step's times and memory. The first run is not timed: it
 // reads the file and lays out what is kept of the weights.
-func (s *stepBench) measure(ctx context.Context, p *kernels.Pool, r *benchResult, m kernels.Math, atLeast time.Duration) error {
+func (s *stepBench) measure(ctx context.Context, p *kernels.Pool, r *benchResult, m kernels.Math, atLeast time.Duration, stderr io.Writer) error {
 	v := r.Step
 	c, err := benchNet(v.Net)
 	if err != nil {
@@ -87,6 +88,10 @@ func (s *stepBench) measure(ctx context.Context, p *kernels.Pool, r *benchResult
 			shape.Plan.Dilation[conv.Path] = ablation.Factor{H: v.Dilation, W: v.Dilation}
 		}
 	}
+	if r.Plan, err = planStep(c, f, p, shape); err != nil {
+		return err
+	}
+	fmt.Fprintf(stderr, "%s %s: memory: %s\n", r.Name, m, r.Plan)
 	step, err := model.NewStep(c, f, p, shape)
 	if err != nil {
 		return err
@@ -119,6 +124,37 @@ func (s *stepBench) measure(ctx context.Context, p *kernels.Pool, r *benchResult
 	}
 	r.PeakRSS = peakRSS()
 	return nil
+}
+
+// stepPlan is what a step will take at its peak, in bytes, as known before it
+// is compiled.
+type stepPlan struct {
+	Total int `json:"total"`
+	// Program is the process before: the program, Go's runtime and what they
+	// have allocated so far.
+	Program   int `json:"program"`
+	Arena     int `json:"arena"`
+	Scratch   int `json:"scratch"`
+	Packed    int `json:"packed"` // weights laid out for the kernels
+	Weights   int `json:"weights"`
+	Constants int `json:"constants"`
+	Inputs    int `json:"inputs"`
+}
+
+func planStep(c *model.UNetConfig, f *weights.File, p *kernels.Pool, s model.StepShape) (*stepPlan, error) {
+	m, err := model.PlanStep(c, f, p, s)
+	if err != nil {
+		return nil, err
+	}
+	debug.FreeOSMemory()
+	out := &stepPlan{Program: resident(), Arena: m.Arena, Scratch: m.Scratch, Packed: m.Packed, Weights: m.Weights, Constants: m.Constants, Inputs: m.Inputs}
+	out.Total = out.Program + m.Shared() + m.Worker()
+	return out, nil
+}
+
+func (m *stepPlan) String() string {
+	return fmt.Sprintf("about %s at the peak: program %s, arena %s, scratch %s, packed weights %s, other weights at a time %s, constants %s, inputs %s",
+		sizeText(m.Total), sizeText(m.Program), sizeText(m.Arena), sizeText(m.Scratch), sizeText(m.Packed), sizeText(m.Weights), sizeText(m.Constants), sizeText(m.Inputs))
 }
 
 // peakRSS is the most memory of this process that was resident at a time, in

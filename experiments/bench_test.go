@@ -97,6 +97,13 @@ func TestBenchQuickSteps(t *testing.T) {
 			if s.Step == nil || !(s.Median > 0) || s.Arena <= 0 || s.Weights <= 0 || runtime.GOOS == "linux" && s.PeakRSS <= 0 {
 				t.Errorf("%+v", s)
 			}
+			if p := s.Plan; p == nil || p.Total != p.Program+p.Arena+p.Scratch+p.Packed+p.Weights+p.Constants+p.Inputs || p.Total <= p.Program || int64(p.Arena+p.Scratch) != s.Arena {
+				t.Errorf("%s: plan %+v", s.Name, p)
+			}
+			plan, done := strings.Index(errs.String(), s.Name+" float32: memory: about"), strings.Index(errs.String(), " ms\n")
+			if plan < 0 || s == r.Results[0] && plan > done {
+				t.Errorf("%s: the plan is not printed before the run: %s", s.Name, errs.String())
+			}
 		}
 		left, err := os.ReadDir(dir)
 		if err != nil {

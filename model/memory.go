@@ -11,8 +11,9 @@ import (
 // Memory is what evaluating the network takes, in bytes, as planned before it
 // runs.
 type Memory struct {
-	// Shared by all workers: the weights as loaded, those that plans disperse,
-	// and those kept packed for their kernels.
+	// Shared by all workers: the weights as loaded (of a mapped file those that
+	// are in memory at a time), those that plans disperse, and those kept packed
+	// for their kernels.
 	Weights, Dispersed, Packed int
 	// Of each worker: the arena of all intermediate values, the kernels'
 	// scratch, what is kept from step to step (Constants), the graphs' inputs,

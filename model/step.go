@@ -53,10 +53,22 @@ const constantBytes = 256 << 20
 // (weights.Map) a step releases each weight after its last use, so that the
 // weights in memory at a time are those of one layer.
 func NewStep(c *UNetConfig, file *weights.File, pool *kernels.Pool, s StepShape) (*Step, error) {
-	if s.N < 1 || s.H < 1 || s.W < 1 || s.Tokens < 1 {
-		return nil, fmt.Errorf("a step of batch %d, latent %dx%d and %d tokens: want 1 or more of each", s.N, s.H, s.W, s.Tokens)
-	}
 	out := &Step{file: file}
+	if err := out.compile(c, params.NewFile(file), ops.Options{Pool: pool}, s); err != nil {
+		return nil, err
+	}
+	if file.Mapped() {
+		out.machine.AfterLeaf(file.Release)
+	}
+	out.NewText()
+	return out, nil
+}
+
+// compile builds the network with weights from src and makes the step's machine.
+func (out *Step) compile(c *UNetConfig, src params.Source, o ops.Options, s StepShape) error {
+	if s.N < 1 || s.H < 1 || s.W < 1 || s.Tokens < 1 {
+		return fmt.Errorf("a step of batch %d, latent %dx%d and %d tokens: want 1 or more of each", s.N, s.H, s.W, s.Tokens)
+	}
 	g := gorgonia.NewGraph()
 	var in UNetInputs
 	in.Sample, out.Sample = params.Input(g, "sample", s.N, c.InChannels, s.H, s.W)
@@ -66,24 +78,51 @@ func NewStep(c *UNetConfig, file *weights.File, pool *kernels.Pool, s StepShape)
 		in.Added, out.Added = params.Input(g, "added", s.N, c.ProjectionClassDim)
 	}
 	var err error
-	if out.out, err = UNet(c, params.NewFile(file), in, s.Plan); err != nil {
-		return nil, err
+	if out.out, err = UNet(c, src, in, s.Plan); err != nil {
+		return err
 	}
 	out.constants.Budget, out.packed.Budget = constantBytes, s.Packed
-	o := ops.Options{Pool: pool, Constants: &out.constants, Weights: &out.packed, Math: s.Math, Inputs: []*gorgonia.Node{in.Sample, in.Time}, Kept: []*gorgonia.Node{in.Text}}
+	o.Constants, o.Weights, o.Math = &out.constants, &out.packed, s.Math
+	o.Inputs, o.Kept = []*gorgonia.Node{in.Sample, in.Time}, []*gorgonia.Node{in.Text}
 	if in.Added != nil {
 		o.Inputs = append(o.Inputs, in.Added)
 	}
-	if out.machine, err = ops.NewMachineWith(g, o, out.out); err != nil {
-		return nil, err
-	}
-	if file.Mapped() {
-		out.machine.AfterLeaf(file.Release)
-	}
 	out.text = in.Text
-	out.NewText()
+	out.machine, err = ops.NewMachineWith(g, o, out.out)
+	return err
+}
+
+// PlanStep plans what NewStep and its runs will take. It reads no weights and
+// takes no memory to speak of; only whether and how the file is mapped matters.
+func PlanStep(c *UNetConfig, file *weights.File, pool *kernels.Pool, s StepShape) (Memory, error) {
+	var out Memory
+	var plan Step
+	r := &shapeRecorder{}
+	if err := plan.compile(c, r, ops.Options{Pool: pool, PlanOnly: true}, s); err != nil {
+		return out, err
+	}
+	m := plan.machine
+	out.Arena, out.Scratch, _ = m.Bytes()
+	out.Constants = m.ConstantBytes()
+	out.Inputs = 4 * (len(plan.Sample) + len(plan.Time) + len(plan.Text) + len(plan.Added))
+	view := func(name string) bool { return file.Mapped() && file.DType(name) == "F32" }
+	out.Packed, out.Weights = m.PlanWeights(func(leaf *gorgonia.Node) bool { return view(leaf.Name()) })
+	for _, t := range r.list {
+		n := 4
+		for _, d := range t.Shape {
+			n *= d
+		}
+		if view(t.Name) {
+			n = min(n, viewLeft)
+		}
+		out.Weights += n
+	}
 	return out, nil
 }
+
+// viewLeft is about how many bytes of a mapped weight stay in memory after it
+// was released: its first and its last page, which its neighbours share.
+const viewLeft = 8 << 10
 
 // NewText says that Text has been changed. What depends on it alone is then
 // computed in the next run and kept for those after it.

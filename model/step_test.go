@@ -91,6 +91,71 @@ func TestStepMapped(t *testing.T) {
 	}
 }
 
+// TestPlanStep holds the plan, made before anything is taken, against what the
+// step then has.
+func TestPlanStep(t *testing.T) {
+	c, path := stepNet(t)
+	list, err := c.Parameters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := 0
+	for _, p := range list {
+		n := 4
+		for _, d := range p.Shape {
+			n *= d
+		}
+		all += n
+	}
+	pool := kernels.NewPool(2)
+	defer pool.Close()
+	dilated := &ablation.LayerPlan{Dilation: map[string]ablation.Factor{"mid_block.resnets.0.conv1": {H: 2, W: 2}}}
+	for _, plan := range []*ablation.LayerPlan{nil, dilated} {
+		for _, open := range []func(string) (*weights.File, error){weights.Open, weights.Map} {
+			for _, packed := range []int{0, 1 << 16, 1 << 30} {
+				f, err := open(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				shape := StepShape{N: 2, H: 8, W: 8, Tokens: 3, Plan: plan, Packed: packed}
+				m, err := PlanStep(c, f, pool, shape)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s, err := NewStep(c, f, pool, shape)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fillStep(s, 1)
+				for range 2 {
+					if _, err := s.Run(context.Background()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				arena, scratch, kept := s.Bytes()
+				if m.Arena != arena || m.Scratch != scratch || m.Arena == 0 || m.Inputs != 4*(len(s.Sample)+len(s.Time)+len(s.Text)) {
+					t.Errorf("plan %+v, arena %d and scratch %d", m, arena, scratch)
+				}
+				if got := kept - s.constants.Bytes(); m.Constants != s.constants.Bytes() || m.Packed > packed || m.Packed > got || packed != 1<<16 && m.Packed != got {
+					t.Errorf("%d bytes of constants and %d of packed weights planned, %d and %d kept", m.Constants, m.Packed, s.constants.Bytes(), got)
+				}
+				if !f.Mapped() && m.Weights != all || m.Weights < 1 || m.Weights > 2*all {
+					t.Errorf("%d bytes of weights planned of %d, mapped %v", m.Weights, all, f.Mapped())
+				}
+				f.Close()
+			}
+		}
+	}
+	f, err := weights.Map(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := PlanStep(c, f, pool, StepShape{N: 1, H: 8, W: 8}); err == nil || !strings.Contains(err.Error(), "0 tokens") {
+		t.Errorf("a step without text: %v", err)
+	}
+}
+
 func TestStepErrors(t *testing.T) {
 	c, path := stepNet(t)
 	f, err := weights.Map(path)

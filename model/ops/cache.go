@@ -141,3 +141,68 @@ func (m *Machine) PackedBytes(seen map[any]bool) int {
 	}
 	return n
 }
+
+// PlanWeights walks a first run, which packs weights while the cache has room,
+// and a later one, which finds them packed, and returns how many bytes of packed
+// weights there are and how many of the weights themselves when the two together
+// are most: those of them that mapped says are given back after their last use
+// (AfterLeaf). The machine may be one for its plan only, and a cache that other
+// machines fill too has less room.
+func (m *Machine) PlanWeights(mapped func(leaf *gorgonia.Node) bool) (packed, read int) {
+	type pack struct {
+		leaf    int
+		packing kernels.Packing
+	}
+	bytes := map[int]int{} // of the leaves that count, by value
+	base := map[int]int{}  // window into a leaf -> leaf
+	for _, l := range m.leaves {
+		if l.kind == weightLeaf && mapped(l.node) {
+			bytes[l.val] = 4 * l.size
+		}
+	}
+	made, here := map[pack]bool{}, map[int]bool{}
+	now, size := 0, 0 // bytes of weights, of packed ones
+	step := func(in *instr) {
+		unread := -1
+		if in.packing != (kernels.Packing{}) {
+			unread = in.k.(packer).weight()
+			key := pack{in.src[unread], in.packing}
+			if !made[key] {
+				unread = -1
+				if n := 4 * in.packing.Floats(); size+n <= m.weights.Budget {
+					made[key] = true
+					size += n
+				}
+			}
+		}
+		for i, s := range in.src {
+			if b, ok := base[s]; ok {
+				s = b
+			}
+			if in.from >= 0 {
+				base[in.dst] = s
+			} else if i != unread && !here[s] {
+				here[s] = true
+				now += bytes[s]
+			}
+		}
+		if size+now > packed+read {
+			packed, read = size, now
+		}
+		for _, l := range in.last {
+			if here[l] {
+				delete(here, l)
+				now -= bytes[l]
+			}
+		}
+	}
+	for i := range m.folded {
+		step(&m.folded[i].instr)
+	}
+	for range 2 {
+		for i := range m.prog {
+			step(&m.prog[i])
+		}
+	}
+	return packed, read
+}

@@ -345,3 +345,61 @@ func TestAfterLeaf(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanWeights holds that the plan follows weights from their first use to
+// their last, in a first run that packs them and a second one, and that a
+// machine made for its plan, without weights, plans the same.
+func TestPlanWeights(t *testing.T) {
+	machine := func(budget int, planOnly bool) *Machine {
+		g := gorgonia.NewGraph()
+		leaf := func(name string, shape ...int) *gorgonia.Node {
+			if planOnly {
+				return gorgonia.NewTensor(g, gorgonia.Float32, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name))
+			}
+			n, _ := leafNode(g, name, shape...)
+			return n
+		}
+		x := leaf("x", 4, 8)
+		w1, w2, w3 := leaf("w1", 16, 8), leaf("w2", 64, 16), leaf("w3", 8, 64)
+		y := Linear(Linear(Linear(Linear(x, w1, nil), w2, nil), w3, nil), w1, nil)
+		m, err := NewMachineWith(g, Options{Weights: &WeightCache{Budget: budget}, Inputs: []*gorgonia.Node{x}, PlanOnly: planOnly}, y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	const w1, w2, w3 = 4 * 16 * 8, 4 * 64 * 16, 4 * 8 * 64
+	p := func(o, k int) int {
+		packing, _ := kernels.Linear{T: 4, O: o, K: k}.Packing()
+		return 4 * packing.Floats()
+	}
+	p1, p2, p3 := p(16, 8), p(64, 16), p(8, 64)
+	all := func(*gorgonia.Node) bool { return true }
+	for _, tt := range []struct {
+		budget, packed, read int
+		mapped               func(*gorgonia.Node) bool
+	}{
+		{0, 0, w1 + w2, all}, // w1 is read again at the end
+		{p1, p1, w1 + w2, all},
+		{1 << 20, p1 + p2 + p3, w1 + w3, all},
+		{1 << 20, p1 + p2 + p3, w1, func(n *gorgonia.Node) bool { return n.Name() == "w1" }},
+		{1 << 20, p1 + p2 + p3, 0, func(*gorgonia.Node) bool { return false }},
+	} {
+		for _, planOnly := range []bool{true, false} {
+			m := machine(tt.budget, planOnly)
+			packed, read := m.PlanWeights(tt.mapped)
+			if packed != tt.packed || read != tt.read {
+				t.Errorf("budget %d: %d bytes packed and %d read, want %d and %d", tt.budget, packed, read, tt.packed, tt.read)
+			}
+			if planOnly {
+				continue
+			}
+			if err := m.RunAll(); err != nil {
+				t.Fatal(err)
+			}
+			if got := m.weights.Bytes(); got != packed {
+				t.Errorf("budget %d: %d bytes are packed, %d planned", tt.budget, got, packed)
+			}
+		}
+	}
+}
