@@ -6,11 +6,12 @@
 # Needs Debian or Ubuntu with apt-get, node and Go, and an idle machine. The peers come from their usual places:
 # python3-torch from Debian, onnxruntime-node from npm with its install scripts off. Debian's PyTorch multiplies
 # matrices with whatever libblas.so.3 is installed, by default the slow reference one, so OpenBLAS is unpacked beside it for this run
-# alone. PEERS names the folder for all that, by default one in /tmp that is kept for the next run.
+# alone. PEERS names the folder for all that, by default one in the temporary folder that is kept for the next run.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-peers=${PEERS:-/tmp/scalecrafter-peers}
+peers=${PEERS:-${TMPDIR:-/tmp}/scalecrafter-peers}
 mkdir -p "$peers"
+peers=$(cd "$peers" && pwd)
 
 if ! /usr/bin/python3 -c 'import torch' 2>/dev/null; then
 	sudo=$([ "$(id -u)" = 0 ] || echo sudo)

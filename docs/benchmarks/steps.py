@@ -45,6 +45,8 @@ class Resnet(nn.Module):
 
 
 class Attention(nn.Module):
+    sliced = None  # one head at a time where the keys are the queries; None decides by the size
+
     def __init__(self, ch, context, heads):
         super().__init__()
         self.heads = heads
@@ -52,7 +54,7 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(ch, ch)])
 
     def forward(self, x, context):
-        large = too_large(x.shape[0], self.heads, x.shape[1], context.shape[1])
+        large = too_large(x.shape[0], self.heads, x.shape[1], context.shape[1]) if self.sliced is None else self.sliced and x.shape[1] == context.shape[1]
         o = attention(self.to_q(x), self.to_k(context), self.to_v(context), self.heads, 1 if large else 0)
         return self.to_out[0](o)
 
@@ -242,25 +244,26 @@ def one(step, variant, threads, runs, dtype):
     return {"times": times[1:], "peak_rss": peak()}
 
 
-def export(step, path):
+def export(step, path, sliced):
     """Writes the network as ONNX for ONNX Runtime; weights of more than 2 GB go into files beside it."""
     c = step["config"]
+    Attention.sliced = sliced
     torch.manual_seed(1)
     with torch.no_grad():
         net = build(c)
         net.dilate(int(step["dilation"]))
-        # Traced at the smallest side with sizes left open: tracing runs the network, at full size for minutes. One file then serves every size.
+        # Traced at the smallest side with the size left open: tracing runs the network, at full size for minutes.
         side = 2 ** (len(c["block_out_channels"]) - 1)
-        x = torch.randn(2, c["in_channels"], side, side)
-        embedded, text = torch.randn(2, c["block_out_channels"][0]), torch.randn(2, step["tokens"], c["cross_attention_dim"])
+        x = torch.randn(step["n"], c["in_channels"], side, side)
+        embedded, text = torch.randn(step["n"], c["block_out_channels"][0]), torch.randn(step["n"], step["tokens"], c["cross_attention_dim"])
         torch.onnx.export(net, (x, embedded, text), path, input_names=["x", "embedded", "text"], output_names=["y"], opset_version=16, do_constant_folding=False,
-                          dynamic_axes={"x": {0: "n", 2: "height", 3: "width"}, "y": {0: "n", 2: "height", 3: "width"}, "embedded": {0: "n"}, "text": {0: "n"}})
+                          dynamic_axes={"x": {2: "height", 3: "width"}, "y": {2: "height", 3: "width"}})
 
 
 def main():
     job = json.load(sys.stdin)
     if "export" in job:
-        export(job["step"], job["export"])
+        export(job["step"], job["export"], job["sliced"])
         return
     if "variant" in job:
         print(json.dumps(one(job["step"], job["variant"], job["threads"], job["runs"], job["dtype"])))
