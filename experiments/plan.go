@@ -91,6 +91,8 @@ func newExperiment(c *configs.Config, engine Engine, root string) (*experiment, 
 	}
 	if m, ok := engine.(mather); ok {
 		m.UseMath(math)
+	} else if math != kernels.Float32 {
+		return nil, fmt.Errorf("model.math = %q: this model has no other arithmetic than float32", c.Math)
 	}
 	h, w := engine.TrainSize()
 	e := &experiment{

@@ -17,7 +17,7 @@ import (
 func TestMathModes(t *testing.T) {
 	path := os.Getenv("SCALECRAFTER_BF16")
 	if path == "" {
-		for _, path := range []string{"portable", "avx2"} {
+		for _, path := range []string{"portable", "avx2", "avx512", "avx512-bf16", "amx"} {
 			cmd := exec.Command(os.Args[0], "-test.run=^TestMathModes$", "-test.v")
 			cmd.Env = append(os.Environ(), "SCALECRAFTER_BF16="+path)
 			out, err := cmd.CombinedOutput()

@@ -47,7 +47,9 @@ def ours(args, cases, seconds, steps=False):
     command = [args.bench, "bench", "-json", "-", "-math", args.math, "-threads", str(args.threads), "-time", f"{seconds}s", "-only", only]
     command += ["-weights", args.weights, "-keep", "-steps"] if steps else []
     command += ["-quick", "-time", "0s"] if args.quick else []
-    out = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, env=environment(args))
+    out = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(args))
+    if out.returncode != 0:
+        sys.exit(f"{' '.join(command)}: exit status {out.returncode}\n{out.stderr}")
     report = json.loads(out.stdout)
     machine = {k: report[k] for k in ("cpu", "cores", "go", "path", "peak_gflops")}
     machine["peak_gflops"] = max(machine["peak_gflops"], getattr(args, "machine", machine)["peak_gflops"])

@@ -24,7 +24,8 @@ import (
 //
 // The paths differ in the last bits. The one without dot products (AVX2, AVX-512 without BF16, portable) adds the exact product
 // of two bfloat16 numbers at a time, of a pair the odd term first: these three have the same bits. VDPBF16PS does the same but
-// takes subnormal numbers for 0. TDPBF16PS sums a chunk's even and odd terms apart before it adds them to C.
+// takes subnormal numbers for 0. A number that bfloat16 rounds to infinity (from 3.39e38) makes its products NaN in bf16x3,
+// whose low half is then infinite too. TDPBF16PS sums a chunk's even and odd terms apart before it adds them to C.
 const (
 	bfRows   = 32               // rows of a block, and columns of a panel
 	bfTerms  = 32               // terms of a chunk

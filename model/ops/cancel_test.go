@@ -93,8 +93,8 @@ func TestCancelConvolution(t *testing.T) {
 	for _, threads := range []int{1, 2} {
 		pool := kernels.NewPool(threads)
 		g := gorgonia.NewGraph()
-		x, xd := leafNode(g, "x", 1, 64, 256, 256)
-		w, wd := leafNode(g, "w", 64, 64, 5, 5)
+		x, xd := leafNode(g, "x", 1, 96, 384, 384)
+		w, wd := leafNode(g, "w", 96, 96, 5, 5)
 		normals("x", xd[:1<<16])
 		normals("w", wd)
 		y := Conv2D(x, w, nil, Same(1, 2, 4))
@@ -111,10 +111,8 @@ func TestCancelConvolution(t *testing.T) {
 		}()
 		err = m.Run(ctx)
 		late := time.Since(<-at)
-		if err == nil { // or a machine so fast that it was done
-			t.Errorf("%d threads: the convolution ran to its end, %v after its context's", threads, late)
-		} else if !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
+		if !errors.Is(err, context.Canceled) { // 70 GFLOP: no machine is done in 20 ms
+			t.Fatalf("%d threads: %v, %v after the context's end", threads, err, late)
 		}
 		t.Logf("%d threads: ended %v after its context", threads, late)
 		if err := m.RunAll(); err != nil {

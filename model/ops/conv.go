@@ -51,10 +51,11 @@ func Conv2D(x, w, bias *gorgonia.Node, s ConvSpec) *gorgonia.Node {
 
 // conv2D's operands are x, the weight and, where they are said to be there, the
 // bias [Cout], what is added to each channel [N,Cout] and a residual of the
-// result's shape. The last two come from fusion alone, without gradients.
+// result's shape; SiLU comes before the residual. All but the bias come from
+// fusion alone, without gradients.
 type conv2D struct {
-	C                   kernels.Conv
-	Bias, Add, Residual bool
+	C                         kernels.Conv
+	Bias, Add, SiLU, Residual bool
 }
 
 func (k conv2D) inputs() int { return 2 + count(k.Bias, k.Add, k.Residual) }
@@ -89,7 +90,7 @@ func lastIf(ok bool, n int) []int {
 func (k conv2D) shape() []int            { return []int{k.C.N, k.C.Cout, k.C.OutH(), k.C.OutW()} }
 func (k conv2D) scratch(threads int) int { return k.C.ScratchForward(threads) }
 func (k conv2D) run(e *Env, dst []float32, src [][]float32) {
-	a := kernels.ConvArgs{Y: dst, X: src[0], W: src[1], Packed: e.Packed, Scratch: e.Scratch}
+	a := kernels.ConvArgs{Y: dst, X: src[0], W: src[1], Packed: e.Packed, Scratch: e.Scratch, SiLU: k.SiLU}
 	rest := src[2:]
 	for _, o := range [...]struct {
 		there bool

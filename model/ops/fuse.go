@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"gorgonia.org/gorgonia"
+
+	"scalecrafter/model/kernels"
 )
 
 // step is a node of the program to be: a leaf (no kernel), or an op with its
@@ -32,7 +34,8 @@ func (m *Machine) steps(order []*gorgonia.Node, kids map[*gorgonia.Node][]*gorgo
 	}
 	steps := make([]step, 0, len(order))
 	at := map[*gorgonia.Node]int{}
-	constant := map[*gorgonia.Node]bool{}
+	constant := map[*gorgonia.Node]bool{} // computed once, or a leaf that is kept
+	fixed := map[*gorgonia.Node]bool{}    // could be constant if there were room
 	room := 0
 	if m.constants != nil {
 		room = m.constants.Budget
@@ -41,6 +44,7 @@ func (m *Machine) steps(order []*gorgonia.Node, kids map[*gorgonia.Node][]*gorgo
 		s := step{node: n}
 		if n.Op() == nil || len(kids[n]) == 0 {
 			constant[n] = m.constants != nil && kinds[n] != inputLeaf
+			fixed[n] = constant[n]
 		} else {
 			k, err := kernelOf(n)
 			if err != nil {
@@ -51,17 +55,20 @@ func (m *Machine) steps(order []*gorgonia.Node, kids map[*gorgonia.Node][]*gorgo
 			if _, ok := k.(aliaser); ok {
 				bytes = 0
 			}
-			s.folded = m.constants != nil && !isOutput[n] && bytes <= room
+			fixed[n] = m.constants != nil && !isOutput[n]
+			s.folded = fixed[n] && bytes <= room
 			for _, c := range s.in {
+				fixed[n] = fixed[n] && fixed[c]
 				s.folded = s.folded && constant[c]
 			}
 			constant[n] = s.folded
 			if s.folded {
 				room -= bytes
-			} else {
+			}
+			if !fixed[n] {
 				// What only this op reads, it may do itself.
 				s.fuse(func(c *gorgonia.Node) *step {
-					if i, ok := at[c]; ok && uses[c] == 1 && steps[i].k != nil && !steps[i].folded {
+					if i, ok := at[c]; ok && uses[c] == 1 && steps[i].k != nil && !fixed[c] {
 						return &steps[i]
 					}
 					return nil
@@ -81,23 +88,31 @@ func (m *Machine) steps(order []*gorgonia.Node, kids map[*gorgonia.Node][]*gorgo
 }
 
 // fuse takes the step that computes one of s's operands into s, where s only
-// adds to its result: a channel's time embedding to a convolution's, or a
-// residual to a convolution's or a linear layer's. only returns the step of an
+// adds to its result, a channel's time embedding to a convolution's or a
+// residual to a convolution's or a linear layer's, or is a convolution's SiLU.
+// only returns the step of an
 // operand that nobody else reads, nil for others.
 //
 // What is fused depends on the graph alone, never on sizes, so that rows have
 // the same bits in any batch.
 func (s *step) fuse(only func(*gorgonia.Node) *step) {
-	take := func(from *step, k kernel, more *gorgonia.Node) {
-		s.k, s.in = k, append(append([]*gorgonia.Node(nil), from.in...), more)
+	take := func(from *step, k kernel, more ...*gorgonia.Node) {
+		s.k, s.in = k, append(append([]*gorgonia.Node(nil), from.in...), more...)
 		from.gone = true
 	}
 	switch s.k.(type) {
 	case addChannel:
 		if from := only(s.in[0]); from != nil {
-			if k, ok := from.k.(conv2D); ok && !k.Add && !k.Residual {
+			if k, ok := from.k.(conv2D); ok && !k.Add && !k.SiLU && !k.Residual {
 				k.Add = true
 				take(from, k, s.in[1])
+			}
+		}
+	case activate:
+		if from := only(s.in[0]); from != nil && s.k.(activate).Act == kernels.SiLU {
+			if k, ok := from.k.(conv2D); ok && !k.SiLU && !k.Residual {
+				k.SiLU = true
+				take(from, k)
 			}
 		}
 	case add:

@@ -32,6 +32,9 @@ func fusable(t testing.TB, n int) (g *gorgonia.ExprGraph, data map[string][]floa
 		res := Add(h, short)
 		// All three at once, and a residual on the other side.
 		both := Add(res, AddChannel(Conv2D(res, w("conv3", 24, 24, 3, 3), nil, Same(1, 1, 1)), emb))
+		// SiLU of a convolution, with a time embedding before and a residual after it.
+		both = Add(both, SiLU(AddChannel(Conv2D(both, w("conv7", 24, 24, 3, 3), nil, Same(1, 1, 1)), emb)))
+		both = SiLU(Conv2D(both, w("conv8", 24, 24, 1, 1), nil, Same(1, 1, 0)))
 		// A linear layer onto its own input, twice.
 		tok := ToTokens(both)
 		lin := Add(Linear(tok, w("lin", 24, 24), leaf("net.lin.bias", 24)), tok)
@@ -66,6 +69,9 @@ func TestFusion(t *testing.T) {
 			if k.Add {
 				count["time"]++
 			}
+			if k.SiLU {
+				count["silu"]++
+			}
 			if k.Residual {
 				count["residual"]++
 			}
@@ -79,7 +85,7 @@ func TestFusion(t *testing.T) {
 			count["addChannel"]++
 		}
 	}
-	if want := map[string]int{"time": 2, "residual": 2, "linear": 2, "add": 4}; !reflect.DeepEqual(count, want) {
+	if want := map[string]int{"time": 3, "silu": 2, "residual": 3, "linear": 2, "add": 4}; !reflect.DeepEqual(count, want) {
 		t.Errorf("fused and left: %v, want %v", count, want)
 	}
 	if err := m.RunAll(); err != nil {

@@ -16,7 +16,7 @@ import (
 // Machine runs the part of a Gorgonia graph that its outputs need. Where
 // Gorgonia's TapeMachine allocates every value anew, a Machine plans all
 // intermediate values into one arena by their lifetimes when it is made, and
-// running allocates nothing but what kernels' closures take. What follows a
+// running allocates nothing. What follows a
 // convolution or a linear layer and only adds to its result is done by the
 // layer itself (fuse). Leaves (inputs, weights) are read where their values
 // lie and never copied. It is a gorgonia.VM. A Machine is used by one goroutine
