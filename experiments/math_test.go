@@ -44,3 +44,21 @@ func TestMathIdentity(t *testing.T) {
 		}
 	}
 }
+
+func (e *fakeEngine) UseMath(kernels.Math) {}
+
+// A model without other arithmetic than float32 must not have its pictures
+// stored as those of another.
+func TestMathRefused(t *testing.T) {
+	t.Parallel()
+	for math, ok := range map[string]bool{"float32": true, "bf16": false} {
+		c, err := configs.Decode(fakeConfig, "fake.toml", []string{"model.math=" + math})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = newExperiment(c, struct{ Engine }{&fakeEngine{}}, t.TempDir())
+		if (err == nil) != ok || !ok && !strings.Contains(err.Error(), "model.math") {
+			t.Errorf("%s: %v", math, err)
+		}
+	}
+}
