@@ -186,7 +186,7 @@ func (m *Machine) PlanWeights(mapped func(leaf *gorgonia.Node) bool) (packed, re
 				now += bytes[s]
 			}
 		}
-		if size+now > packed+read {
+		if size+now >= packed+read { // of equals the last, by when most is packed
 			packed, read = size, now
 		}
 		for _, l := range in.last {
