@@ -241,10 +241,7 @@ func sameBits(a, b []float32) bool {
 
 // input is a leaf on the memory kept under that name.
 func (m *memory) input(g *gorgonia.ExprGraph, name string, shape ...int) (*gorgonia.Node, []float32) {
-	n := 1
-	for _, d := range shape {
-		n *= d
-	}
+	n := params.Elements(shape)
 	if len(m.inputs[name]) < n {
 		m.inputs[name] = make([]float32, n)
 	}

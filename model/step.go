@@ -26,12 +26,19 @@ type Step struct {
 	// addition_embed_type, the added condition [N,ProjectionClassDim].
 	Sample, Time, Text, Added []float32
 
+	pool   *kernels.Pool
+	parts  []*stepPart
+	whole  []float32 // the prediction, where there are several parts
+	file   *weights.File
+	packed ops.WeightCache
+	texts  uint64 // version of Text
+}
+
+// stepPart is some of the batch, or all of it.
+type stepPart struct {
 	machine   *ops.Machine
 	text, out *gorgonia.Node
-	file      *weights.File
 	constants ops.Constants
-	packed    ops.WeightCache
-	texts     uint64 // version of Text
 }
 
 // StepShape is what a Step is compiled for.
@@ -49,6 +56,32 @@ type StepShape struct {
 // the keys and values of cross-attention. SDXL's take 90 MB at batch 2.
 const constantBytes = 256 << 20
 
+// partWeights is up to how many bytes of weights a network's batch is cut into a
+// part for every thread: each then computes all layers of its own samples and
+// waits for nobody, and finds in its own caches what it has written there. Of
+// larger networks the threads share every layer, as reading the weights costs
+// more than all that. The bits are the same.
+const partWeights = 32 << 20
+
+// partsOf is how many parts the batch is cut into.
+func (c *UNetConfig) partsOf(n, threads int) (int, error) {
+	if threads < 2 || n%threads != 0 {
+		return 1, nil
+	}
+	list, err := c.Parameters()
+	if err != nil {
+		return 0, err
+	}
+	bytes := 0
+	for _, t := range list {
+		bytes += 4 * params.Elements(t.Shape)
+	}
+	if bytes > partWeights {
+		return 1, nil
+	}
+	return threads, nil
+}
+
 // NewStep compiles a step with the weights of a file. Where the file is mapped
 // (weights.Map) a step releases each weight after its last use, so that the
 // weights in memory at a time are those of one layer.
@@ -58,37 +91,71 @@ func NewStep(c *UNetConfig, file *weights.File, pool *kernels.Pool, s StepShape)
 		return nil, err
 	}
 	if file.Mapped() {
-		out.machine.AfterLeaf(file.Release)
+		for _, p := range out.parts {
+			p.machine.AfterLeaf(file.Release)
+		}
 	}
 	out.NewText()
 	return out, nil
 }
 
-// compile builds the network with weights from src and makes the step's machine.
+// compile builds the network with weights from src, once for every part of the
+// batch, and makes the parts' machines.
 func (out *Step) compile(c *UNetConfig, src params.Source, o ops.Options, s StepShape) error {
 	if s.N < 1 || s.H < 1 || s.W < 1 || s.Tokens < 1 {
 		return fmt.Errorf("a step of batch %d, latent %dx%d and %d tokens: want 1 or more of each", s.N, s.H, s.W, s.Tokens)
 	}
-	g := gorgonia.NewGraph()
-	var in UNetInputs
-	in.Sample, out.Sample = params.Input(g, "sample", s.N, c.InChannels, s.H, s.W)
-	in.Time, out.Time = params.Input(g, "time", s.N, c.BlockOutChannels[0])
-	in.Text, out.Text = params.Input(g, "text", s.N, s.Tokens, c.CrossAttentionDim)
-	if c.AdditionEmbedType != "" {
-		in.Added, out.Added = params.Input(g, "added", s.N, c.ProjectionClassDim)
-	}
-	var err error
-	if out.out, err = UNet(c, src, in, s.Plan); err != nil {
+	parts, err := c.partsOf(s.N, o.Pool.Threads())
+	if err != nil {
 		return err
 	}
-	out.constants.Budget, out.packed.Budget = constantBytes, s.Packed
-	o.Constants, o.Weights, o.Math = &out.constants, &out.packed, s.Math
-	o.Inputs, o.Kept = []*gorgonia.Node{in.Sample, in.Time}, []*gorgonia.Node{in.Text}
-	if in.Added != nil {
+	out.Sample, out.Time = make([]float32, s.N*c.InChannels*s.H*s.W), make([]float32, s.N*c.BlockOutChannels[0])
+	out.Text = make([]float32, s.N*s.Tokens*c.CrossAttentionDim)
+	if c.AdditionEmbedType != "" {
+		out.Added = make([]float32, s.N*c.ProjectionClassDim)
+	}
+	out.pool, out.packed.Budget = o.Pool, s.Packed
+	if parts > 1 {
+		o.Pool = nil
+		if !o.PlanOnly {
+			out.whole = make([]float32, s.N*c.OutChannels*s.H*s.W)
+		}
+	}
+	o.Weights, o.Math = &out.packed, s.Math
+	s.N /= parts
+	for i := range parts {
+		p := &stepPart{constants: ops.Constants{Budget: constantBytes / parts}}
+		if err := p.compile(c, src, out, i, o, s); err != nil {
+			return err
+		}
+		out.parts = append(out.parts, p)
+	}
+	return nil
+}
+
+// compile makes part i of a step: s.N of its samples.
+func (p *stepPart) compile(c *UNetConfig, src params.Source, whole *Step, i int, o ops.Options, s StepShape) error {
+	g := gorgonia.NewGraph()
+	input := func(name string, all []float32, shape ...int) *gorgonia.Node {
+		n := params.Elements(shape)
+		return leafOn(g, name, all[i*n:(i+1)*n], shape...)
+	}
+	in := UNetInputs{
+		Sample: input("sample", whole.Sample, s.N, c.InChannels, s.H, s.W),
+		Time:   input("time", whole.Time, s.N, c.BlockOutChannels[0]),
+		Text:   input("text", whole.Text, s.N, s.Tokens, c.CrossAttentionDim),
+	}
+	o.Constants, o.Inputs, o.Kept = &p.constants, []*gorgonia.Node{in.Sample, in.Time}, []*gorgonia.Node{in.Text}
+	if whole.Added != nil {
+		in.Added = input("added", whole.Added, s.N, c.ProjectionClassDim)
 		o.Inputs = append(o.Inputs, in.Added)
 	}
-	out.text = in.Text
-	out.machine, err = ops.NewMachineWith(g, o, out.out)
+	p.text = in.Text
+	var err error
+	if p.out, err = UNet(c, src, in, s.Plan); err != nil {
+		return err
+	}
+	p.machine, err = ops.NewMachineWith(g, o, p.out)
 	return err
 }
 
@@ -101,17 +168,15 @@ func PlanStep(c *UNetConfig, file *weights.File, pool *kernels.Pool, s StepShape
 	if err := plan.compile(c, r, ops.Options{Pool: pool, PlanOnly: true}, s); err != nil {
 		return out, err
 	}
-	m := plan.machine
-	out.Arena, out.Scratch, _ = m.Bytes()
-	out.Constants = m.ConstantBytes()
+	for _, p := range plan.parts {
+		arena, scratch, _ := p.machine.Bytes()
+		out.Arena, out.Scratch, out.Constants = out.Arena+arena, out.Scratch+scratch, out.Constants+p.machine.ConstantBytes()
+	}
 	out.Inputs = 4 * (len(plan.Sample) + len(plan.Time) + len(plan.Text) + len(plan.Added))
 	view := func(name string) bool { return file.Mapped() && file.DType(name) == "F32" }
-	out.Packed, out.Weights = m.PlanWeights(func(leaf *gorgonia.Node) bool { return view(leaf.Name()) })
+	out.Packed, out.Weights = plan.parts[0].machine.PlanWeights(func(leaf *gorgonia.Node) bool { return view(leaf.Name()) })
 	for _, t := range r.list {
-		n := 4
-		for _, d := range t.Shape {
-			n *= d
-		}
+		n := 4 * params.Elements(t.Shape)
 		if view(t.Name) {
 			n = min(n, viewLeft)
 		}
@@ -127,9 +192,12 @@ const viewLeft = 8 << 10
 // NewText says that Text has been changed. What depends on it alone is then
 // computed in the next run and kept for those after it.
 func (s *Step) NewText() {
-	s.constants.Forget(s.texts)
+	old := s.texts
 	s.texts++
-	s.machine.SetVersion(s.text, s.texts)
+	for _, p := range s.parts {
+		p.constants.Forget(old)
+		p.machine.SetVersion(p.text, s.texts)
+	}
 }
 
 // Run evaluates the network and returns its prediction [N,OutChannels,H,W],
@@ -138,21 +206,46 @@ func (s *Step) Run(ctx context.Context) ([]float32, error) {
 	if err := s.file.Intact(); err != nil {
 		return nil, err
 	}
-	if err := s.machine.Run(ctx); err != nil {
-		return nil, err
+	if len(s.parts) == 1 {
+		p := s.parts[0]
+		if err := p.machine.Run(ctx); err != nil {
+			return nil, err
+		}
+		return p.machine.Output(p.out), nil
 	}
-	return s.machine.Output(s.out), nil
+	errs := make([]error, len(s.parts))
+	s.pool.Run(len(s.parts), func(i int) {
+		p := s.parts[i]
+		if errs[i] = p.machine.Run(ctx); errs[i] == nil {
+			y := p.machine.Output(p.out)
+			copy(s.whole[i*len(y):], y)
+		}
+	})
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return s.whole, nil
 }
 
 // Bytes is the memory of the intermediate values, of the kernels' scratch and of
 // what is kept from run to run.
 func (s *Step) Bytes() (arena, scratch, kept int) {
-	arena, scratch, _ = s.machine.Bytes()
-	return arena, scratch, s.constants.Bytes() + s.packed.Bytes()
+	kept = s.packed.Bytes()
+	for _, p := range s.parts {
+		a, b, _ := p.machine.Bytes()
+		arena, scratch, kept = arena+a, scratch+b, kept+p.constants.Bytes()
+	}
+	return arena, scratch, kept
 }
 
 // Trace has every op of the runs from now on recorded; nil: no longer.
-func (s *Step) Trace(t *ops.Tracer) { s.machine.SetTracer(t, 0) }
+func (s *Step) Trace(t *ops.Tracer) {
+	for i, p := range s.parts {
+		p.machine.SetTracer(t, i)
+	}
+}
 
 // Parameters lists the names and shapes of all weights of the network that the
 // config describes, in the order in which it uses them, without their values.
@@ -195,11 +288,7 @@ func (c *UNetConfig) RandomWeights(path string, seed uint64) error {
 	fanIn := map[string]int{} // by layer
 	for _, t := range list {
 		if layer, kind := cutLast(t.Name); kind == "weight" && len(t.Shape) > 1 {
-			n := 1
-			for _, d := range t.Shape[1:] {
-				n *= d
-			}
-			fanIn[layer] = n
+			fanIn[layer] = params.Elements(t.Shape[1:])
 		}
 	}
 	return weights.Stream(path, list, func(name string, dst []float32) error {

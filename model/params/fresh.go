@@ -26,7 +26,7 @@ func NewFresh(normal func(name string, n int) []float32) *Fresh {
 
 func (p *Fresh) Leaf(g *gorgonia.ExprGraph, name string, shape ...int) *gorgonia.Node {
 	if p.byName[name] == nil {
-		data := make([]float32, elements(shape))
+		data := make([]float32, Elements(shape))
 		p.fill(name, shape, data)
 		p.Add(name, shape, data)
 	}
@@ -52,7 +52,7 @@ func (p *Fresh) fill(name string, shape []int, data []float32) {
 		}
 	default:
 		if kind == "weight" {
-			p.fanIn[base] = elements(shape[1:])
+			p.fanIn[base] = Elements(shape[1:])
 		}
 		fan := p.fanIn[base]
 		if fan == 0 {

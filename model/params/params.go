@@ -108,14 +108,15 @@ func (p *Set) Leaf(g *gorgonia.ExprGraph, name string, shape ...int) *gorgonia.N
 }
 
 func leafOf(g *gorgonia.ExprGraph, t *weights.Tensor, shape []int) *gorgonia.Node {
-	if n := elements(shape); n != len(t.Data) || !equalShape(shape, t.Shape) {
+	if n := Elements(shape); n != len(t.Data) || !equalShape(shape, t.Shape) {
 		panic(weightError{fmt.Errorf("weight %q has shape %v, want %v", t.Name, t.Shape, shape)})
 	}
 	v := tensor.New(tensor.WithShape(shape...), tensor.WithBacking(t.Data))
 	return gorgonia.NewTensor(g, gorgonia.Float32, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(t.Name), gorgonia.WithValue(v))
 }
 
-func elements(shape []int) int {
+// Elements is how many numbers a tensor of that shape has.
+func Elements(shape []int) int {
 	n := 1
 	for _, d := range shape {
 		n *= d
@@ -137,7 +138,7 @@ func equalShape(a, b []int) bool {
 
 // Input makes a leaf for data that changes from run to run.
 func Input(g *gorgonia.ExprGraph, name string, shape ...int) (*gorgonia.Node, []float32) {
-	data := make([]float32, elements(shape))
+	data := make([]float32, Elements(shape))
 	v := tensor.New(tensor.WithShape(shape...), tensor.WithBacking(data))
 	return gorgonia.NewTensor(g, gorgonia.Float32, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name), gorgonia.WithValue(v)), data
 }
