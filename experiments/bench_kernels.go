@@ -184,7 +184,7 @@ func (e *sampleError) product(got float32, a, b []float32, bias float32) {
 	want, plain := float64(bias), bias
 	for i := range a {
 		want += float64(a[i]) * float64(b[i])
-		plain += a[i] * b[i] // rounded twice: amd64 never fuses
+		plain += float32(a[i] * b[i]) // rounded twice: without the conversion Go may fuse the two
 	}
 	e.add(got, plain, want)
 }
@@ -199,7 +199,7 @@ func (e *sampleError) attended(got, q, k, v []float32, keys, wide int) {
 	for j := range keys {
 		for i := range q {
 			exact[j] += float64(q[i]) * float64(k[j*wide+i])
-			plain[j] += q[i] * k[j*wide+i]
+			plain[j] += float32(q[i] * k[j*wide+i])
 		}
 		exact[j] *= scale
 		plain[j] *= float32(scale)
@@ -218,7 +218,7 @@ func (e *sampleError) attended(got, q, k, v []float32, keys, wide int) {
 		var naive float32
 		for j := range keys {
 			want += exact[j] * float64(v[j*wide+i])
-			naive += plain[j] * v[j*wide+i]
+			naive += float32(plain[j] * v[j*wide+i])
 		}
 		e.add(got[i], naive/sum32, want/sum)
 	}

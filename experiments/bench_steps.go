@@ -2,8 +2,10 @@ package experiments
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -33,12 +35,21 @@ type stepBench struct {
 	files  map[string]string // by network
 }
 
-// file is the path of the network's weights.
-func (s *stepBench) file(net string, c *model.UNetConfig) (string, error) {
+// benchSeed is the random weights'.
+const benchSeed = 1
+
+// file is the path of the network's weights. A file that is kept has their
+// RandomID in its name and in its metadata: that of another seed, network or
+// version is never used.
+func (s *stepBench) file(ctx context.Context, net string, c *model.UNetConfig) (string, error) {
 	if path := s.files[net]; path != "" {
 		return path, nil
 	}
-	path := filepath.Join(s.dir, fmt.Sprintf("scalecrafter-bench-%s.safetensors", net))
+	id, err := c.RandomID(benchSeed)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(s.dir, fmt.Sprintf("scalecrafter-bench-%s-seed%d-%.12s.safetensors", net, benchSeed, id))
 	if !s.keep {
 		dir, err := os.MkdirTemp(s.dir, "scalecrafter-bench-")
 		if err != nil {
@@ -46,12 +57,17 @@ func (s *stepBench) file(net string, c *model.UNetConfig) (string, error) {
 		}
 		path = filepath.Join(dir, filepath.Base(path))
 	} else if f, err := weights.Open(path); err == nil {
-		f.Close() // of an earlier run; shapes are checked when it is used
+		f.Close()
+		if f.Metadata[model.RandomKey] != id {
+			return "", fmt.Errorf("%s does not hold the bench's random weights for %s: delete it or move it away, and it is made anew", path, net)
+		}
 		s.files[net] = path
 		return path, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("the kept file of random weights cannot be used: %w: delete it, and it is made anew", err)
 	}
 	s.files[net] = path
-	return path, c.RandomWeights(path, 1)
+	return path, c.RandomWeights(ctx, path, benchSeed)
 }
 
 func (s *stepBench) close() {
@@ -70,7 +86,7 @@ func (s *stepBench) measure(ctx context.Context, p *kernels.Pool, r *benchResult
 	if err != nil {
 		return err
 	}
-	path, err := s.file(v.Net, c)
+	path, err := s.file(ctx, v.Net, c)
 	if err != nil {
 		return err
 	}
@@ -92,7 +108,7 @@ func (s *stepBench) measure(ctx context.Context, p *kernels.Pool, r *benchResult
 		return err
 	}
 	fmt.Fprintf(stderr, "%s %s: memory: %s\n", r.Name, m, r.Plan)
-	step, err := model.NewStep(c, f, p, shape)
+	step, err := model.NewStep(ctx, c, f, p, shape)
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"scalecrafter/model"
 	"scalecrafter/model/critters"
 	"scalecrafter/model/kernels"
+	"scalecrafter/model/weights"
 )
 
 // The quick cases run, their JSON is complete, and the table has a line each.
@@ -112,6 +114,70 @@ func TestBenchQuickSteps(t *testing.T) {
 		if (len(left) > 0) != keep {
 			t.Errorf("round %d leaves %v", round, left)
 		}
+	}
+}
+
+// A kept file is used again if it has this seed's weights of this network, and no
+// other is: not one of another seed or network, and not half of one.
+func TestBenchKeep(t *testing.T) {
+	ctx := context.Background()
+	tiny, err := benchNet("tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wider := *tiny
+	wider.CrossAttentionDim *= 2
+	dir := t.TempDir()
+	file := func(c *model.UNetConfig) (string, error) {
+		return (&stepBench{dir: dir, keep: true, files: map[string]string{}}).file(ctx, "tiny", c)
+	}
+	path, err := file(tiny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := file(&wider); err != nil || other == path {
+		t.Errorf("a network of the same name with other parameters: %v, %v", other, err)
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := file(tiny); err != nil || again != path {
+		t.Errorf("the second time: %s, %v, want %s", again, err, path)
+	}
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Error("a kept file is made again")
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name  string
+		spoil func() error
+	}{
+		{"cut in the data", func() error { return os.WriteFile(path, whole[:len(whole)-5], 0o644) }},
+		{"cut in the header", func() error { return os.WriteFile(path, whole[:100], 0o644) }},
+		{"empty", func() error { return os.WriteFile(path, nil, 0o644) }},
+		{"another seed's", func() error { return tiny.RandomWeights(ctx, path, benchSeed+1) }},
+		{"another network's", func() error { return wider.RandomWeights(ctx, path, benchSeed) }},
+		{"without metadata", func() error {
+			return weights.Write(path, []weights.Tensor{{Name: "a", Shape: []int{1}, Data: []float32{1}}}, nil, "F32")
+		}},
+	} {
+		if err := tt.spoil(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := file(tiny)
+		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "delete it") {
+			t.Errorf("%s: %v, want an error that says to delete %s", tt.name, err, path)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file(tiny); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -230,7 +296,7 @@ func TestBenchError(t *testing.T) {
 		want, sum := 0.5, float32(0.5)
 		for i := range a {
 			want += float64(a[i]) * float64(b[i])
-			sum += a[i] * b[i]
+			sum += float32(a[i] * b[i])
 		}
 		exact.product(float32(want), a, b, 0.5)
 		plain.product(sum, a, b, 0.5)
@@ -260,6 +326,31 @@ func TestBenchError(t *testing.T) {
 	}
 }
 
+// Plain sums round every product: Go may fuse it with the sum otherwise, which it
+// does on arm64 and not on amd64.
+func TestBenchErrorRounds(t *testing.T) {
+	const x, square = 1 + 1.0/(1<<12), 1 + 1.0/(1<<11) // x*x rounds to square and is 2^-24 more
+	e := &sampleError{}
+	e.product(0, []float32{x}, []float32{x}, -square)
+	if want := math.Pow(2, -48); e.plain != want {
+		t.Errorf("a product's squared error is %g, want %g", e.plain, want)
+	}
+	// Logits of 0 and 0 in place of 2^-2 and 0.
+	const large = 1 << 22
+	e = &sampleError{}
+	e.attended([]float32{0, 0}, []float32{large, large * x}, []float32{-square, x, 0, 0}, []float32{1, 0, 0, 0}, 2, 2)
+	if !(e.plain > 1e-3) {
+		t.Errorf("the logits' squared error is %g, want 1e-3 or more", e.plain)
+	}
+	// Values that cancel once their product with p is rounded.
+	p := float32(math.Exp(float64(float32(-1) * float32(1/math.Sqrt2))))
+	e = &sampleError{}
+	e.attended([]float32{0, 0}, []float32{1, 0}, []float32{0, 0, -1, 0}, []float32{-float32(p * x), 0, x, 0}, 2, 2)
+	if e.plain == 0 || e.plain != e.scale {
+		t.Errorf("the values' squared error is %g, want %g", e.plain, e.scale)
+	}
+}
+
 // Random weights are the same for the same seed and fit the network.
 func TestRandomWeights(t *testing.T) {
 	c, err := benchNet("tiny")
@@ -270,7 +361,7 @@ func TestRandomWeights(t *testing.T) {
 	var digests []string
 	for i, seed := range []uint64{1, 1, 2} {
 		path := filepath.Join(dir, string(rune('a'+i)))
-		if err := c.RandomWeights(path, seed); err != nil {
+		if err := c.RandomWeights(context.Background(), path, seed); err != nil {
 			t.Fatal(err)
 		}
 		b, err := os.ReadFile(path)

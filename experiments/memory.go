@@ -86,30 +86,37 @@ func (e *engine) PlanMemory(workers, threads int, jobs []Job) (*memoryPlan, erro
 	return m, nil
 }
 
-// memory plans what drawing the works that are not finished takes; nil if the
-// engine cannot tell.
+// memory plans what drawing the works that are not finished takes, in the units
+// that the workers will be given; nil if the engine cannot tell.
 func (e *experiment) memory(batch, workers, threads int) (*memoryPlan, error) {
-	p, ok := e.engine.(planner)
+	engine, ok := e.engine.(planner)
 	if !ok {
 		return nil, nil
 	}
+	type part struct {
+		work *work
+		n    int // images
+	}
+	seen := map[part]bool{}
 	var jobs []Job
 	units := 0
-	for _, w := range e.works {
-		n := min(batch, len(w.missing()))
-		if n == 0 || w.kind == kindTrue {
+	for _, u := range e.units(batch, workers) {
+		if u.work == nil || u.work.kind == kindTrue {
 			continue
 		}
-		units += (len(w.missing()) + batch - 1) / batch
-		job := w.job()
-		job.Prompts = make([]string, n)
-		jobs = append(jobs, job)
+		units++
+		if p := (part{u.work, len(u.indices)}); !seen[p] {
+			seen[p] = true
+			job := u.work.job()
+			job.Prompts = make([]string, p.n)
+			jobs = append(jobs, job)
+		}
 	}
 	if len(jobs) == 0 {
 		return nil, nil
 	}
 	// What the program has now, less what planning leaves behind.
-	m, err := p.PlanMemory(max(1, min(workers, units)), threads, jobs)
+	m, err := engine.PlanMemory(max(1, min(workers, units)), threads, jobs)
 	if err != nil {
 		return nil, err
 	}

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"scalecrafter/ablation"
 	"scalecrafter/model/ops"
@@ -106,29 +106,65 @@ func TestPlanMemory(t *testing.T) {
 	}
 }
 
-// TestPredictEnds holds that a prediction ends soon after its context, and that
-// the worker goes on with the right bits.
+// stopAt is a context that is cancelled when its Err is asked for the time at, 0
+// for never: before the answer, or, with late, after it, so that what comes next
+// finds the channel closed in the middle.
+type stopAt struct {
+	context.Context
+	cancel    func()
+	at, asked atomic.Int64
+	late      bool
+}
+
+func newStopAt(at int, late bool) *stopAt {
+	c := &stopAt{late: late}
+	c.Context, c.cancel = context.WithCancel(context.Background())
+	c.at.Store(int64(at))
+	return c
+}
+
+func (c *stopAt) Err() error {
+	now := c.asked.Add(1) == c.at.Load()
+	if now && !c.late {
+		c.cancel()
+	}
+	err := c.Context.Err()
+	if now && c.late {
+		c.cancel()
+	}
+	return err
+}
+
+// TestPredictEnds holds that a prediction ends at once wherever its context does,
+// between two ops or in one, and that the worker goes on with the right bits.
 func TestPredictEnds(t *testing.T) {
 	p := tinyPipeline(t)
 	w := p.NewWorker(2)
 	want := predictTiny(t, w, 1, 8, 8, nil)
-	r := request(t, w, 0, 8, 96, 96, nil)
+	r := request(t, w, 0, 8, 32, 32, nil)
 	out := make([]float32, len(r.X))
-	if err := w.Predict(context.Background(), r, out); err != nil { // compiles
+	whole := newStopAt(0, false)
+	if err := w.Predict(whole, r, out); err != nil { // compiles
 		t.Fatal(err)
 	}
-	stopped := 0
-	for i := range 8 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*time.Millisecond)
-		if err := w.Predict(ctx, r, out); errors.Is(err, context.DeadlineExceeded) {
-			stopped++
-		} else if err != nil {
-			t.Error(err)
-		}
-		cancel()
+	whole = newStopAt(0, false)
+	if err := w.Predict(whole, r, out); err != nil {
+		t.Fatal(err)
 	}
-	if stopped == 0 {
-		t.Error("no prediction was stopped")
+	asked := int(whole.asked.Load()) // once an op
+	if asked < 50 {
+		t.Fatalf("a whole prediction asks its context %d times", asked)
+	}
+	for i := range 8 {
+		for _, late := range []bool{false, true} {
+			ctx := newStopAt(1+i*(asked-2)/7, late) // the last one is stopped late in its last op
+			if err := w.Predict(ctx, r, out); !errors.Is(err, context.Canceled) {
+				t.Errorf("cancelled at %d of %d, late %v: %v, want context.Canceled", ctx.at.Load(), asked, late, err)
+			}
+			if after := ctx.asked.Load() - ctx.at.Load(); after > 3 {
+				t.Errorf("cancelled at %d of %d, late %v: asks %d times more", ctx.at.Load(), asked, late, after)
+			}
+		}
 	}
 	if got := predictTiny(t, w, 1, 8, 8, nil); !reflect.DeepEqual(got, want) {
 		t.Error("after stopped predictions the bits are others")

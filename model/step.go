@@ -3,9 +3,7 @@ package model
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
-	"strings"
 
 	"gorgonia.org/gorgonia"
 
@@ -85,9 +83,12 @@ func (c *UNetConfig) partsOf(n, threads int) (int, error) {
 // NewStep compiles a step with the weights of a file. Where the file is mapped
 // (weights.Map) a step releases each weight after its last use, so that the
 // weights in memory at a time are those of one layer.
-func NewStep(c *UNetConfig, file *weights.File, pool *kernels.Pool, s StepShape) (*Step, error) {
+//
+// Once the context is done it reads no further weight and returns the context's
+// error.
+func NewStep(ctx context.Context, c *UNetConfig, file *weights.File, pool *kernels.Pool, s StepShape) (*Step, error) {
 	out := &Step{file: file}
-	if err := out.compile(c, params.NewFile(file), ops.Options{Pool: pool}, s); err != nil {
+	if err := out.compile(c, params.NewFile(file).Until(ctx), ops.Options{Pool: pool}, s); err != nil {
 		return nil, err
 	}
 	if file.Mapped() {
@@ -274,57 +275,4 @@ func (r *shapeRecorder) Leaf(g *gorgonia.ExprGraph, name string, shape ...int) *
 		r.list = append(r.list, weights.Tensor{Name: name, DType: "F32", Shape: slices.Clone(shape)})
 	}
 	return gorgonia.NewTensor(g, gorgonia.Float32, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name))
-}
-
-// RandomWeights writes weights for the config to a safetensors file: uniform in
-// +-1/sqrt(fan in), as PyTorch starts linear and convolution layers, and ones
-// and zeros for norms. Equal seeds give equal files. For measurements; such a
-// network draws nothing.
-func (c *UNetConfig) RandomWeights(path string, seed uint64) error {
-	list, err := c.Parameters()
-	if err != nil {
-		return err
-	}
-	fanIn := map[string]int{} // by layer
-	for _, t := range list {
-		if layer, kind := cutLast(t.Name); kind == "weight" && len(t.Shape) > 1 {
-			fanIn[layer] = params.Elements(t.Shape[1:])
-		}
-	}
-	return weights.Stream(path, list, func(name string, dst []float32) error {
-		layer, kind := cutLast(name)
-		fan := fanIn[layer]
-		if fan == 0 { // a norm
-			v := float32(0)
-			if kind == "weight" {
-				v = 1
-			}
-			for i := range dst {
-				dst[i] = v
-			}
-			return nil
-		}
-		state := seed
-		for _, b := range []byte(name) {
-			state = (state ^ uint64(b)) * 1099511628211
-		}
-		step := float32(1 / (math.Sqrt(float64(fan)) * (1 << 23)))
-		for i := range dst {
-			// SplitMix64. Source: Steele, Lea, Flood, Fast splittable
-			// pseudorandom number generators, 2014.
-			state += 0x9e3779b97f4a7c15
-			z := state
-			z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-			z = (z ^ z>>27) * 0x94d049bb133111eb
-			z ^= z >> 31
-			dst[i] = step * float32(int32(z>>40)-1<<23)
-		}
-		return nil
-	})
-}
-
-// cutLast splits a parameter's name at its last dot.
-func cutLast(name string) (layer, kind string) {
-	i := strings.LastIndex(name, ".")
-	return name[:max(i, 0)], name[i+1:]
 }

@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,7 +25,7 @@ func stepNet(t *testing.T) (*UNetConfig, string) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "net.safetensors")
-	if err := c.RandomWeights(path, 7); err != nil {
+	if err := c.RandomWeights(context.Background(), path, 7); err != nil {
 		t.Fatal(err)
 	}
 	return c, path
@@ -57,7 +58,7 @@ func TestStepMapped(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := NewStep(c, f, tt.pool, StepShape{N: 2, H: 8, W: 8, Tokens: 3, Plan: plan, Packed: tt.packed})
+			s, err := NewStep(context.Background(), c, f, tt.pool, StepShape{N: 2, H: 8, W: 8, Tokens: 3, Plan: plan, Packed: tt.packed})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,13 +111,13 @@ func TestStepParts(t *testing.T) {
 	}
 	defer f.Close()
 	shape := StepShape{N: 6, H: 8, W: 12, Tokens: 3, Packed: 1 << 30}
-	whole, err := NewStep(c, f, nil, shape)
+	whole, err := NewStep(context.Background(), c, f, nil, shape)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for threads, want := range map[int]int{2: 2, 3: 3, 4: 1} {
 		pool := kernels.NewPool(threads)
-		s, err := NewStep(c, f, pool, shape)
+		s, err := NewStep(context.Background(), c, f, pool, shape)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +188,7 @@ func TestPlanStep(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s, err := NewStep(c, f, pool, shape)
+				s, err := NewStep(context.Background(), c, f, pool, shape)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -228,15 +229,33 @@ func TestStepErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := NewStep(c, f, nil, StepShape{N: 1, H: 8, W: 0, Tokens: 3}); err == nil {
+	if _, err := NewStep(context.Background(), c, f, nil, StepShape{N: 1, H: 8, W: 0, Tokens: 3}); err == nil {
 		t.Error("a latent of width 0 is taken")
 	}
 	other := *c
 	other.CrossAttentionDim = 16
-	if _, err := NewStep(&other, f, nil, StepShape{N: 1, H: 8, W: 8, Tokens: 3}); err == nil || !strings.Contains(err.Error(), "want [16 16]") {
+	if _, err := NewStep(context.Background(), &other, f, nil, StepShape{N: 1, H: 8, W: 8, Tokens: 3}); err == nil || !strings.Contains(err.Error(), "want [16 16]") {
 		t.Errorf("weights of another network: %v", err)
 	}
-	s, err := NewStep(c, f, nil, StepShape{N: 1, H: 8, W: 8, Tokens: 3})
+	// Done contexts end the reading and the making of weights within a tensor.
+	for _, at := range []int{1, 2, 20} {
+		ctx := newStopAt(at, false)
+		if _, err := NewStep(ctx, c, f, nil, StepShape{N: 1, H: 8, W: 8, Tokens: 3}); !errors.Is(err, context.Canceled) {
+			t.Errorf("a step that is cancelled at weight %d: %v", at, err)
+		}
+		if n := int(ctx.asked.Load()); n > at+1 {
+			t.Errorf("a step that is cancelled at weight %d asks its context %d times", at, n)
+		}
+		ctx = newStopAt(at, false)
+		other := filepath.Join(t.TempDir(), "other")
+		if err := c.RandomWeights(ctx, other, 1); !errors.Is(err, context.Canceled) || ctx.asked.Load() != int64(at) {
+			t.Errorf("weights that are cancelled at tensor %d: %v, asked %d times", at, err, ctx.asked.Load())
+		}
+		if left, _ := filepath.Glob(filepath.Join(filepath.Dir(other), "*")); len(left) > 0 {
+			t.Errorf("cancelled weights leave %v", left)
+		}
+	}
+	s, err := NewStep(context.Background(), c, f, nil, StepShape{N: 1, H: 8, W: 8, Tokens: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

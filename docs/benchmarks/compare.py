@@ -3,6 +3,12 @@
 run.sh builds and installs what this needs and starts it. All three take turns, several rounds on each
 group of cases, so that a busy or throttled moment of the machine hits all of them; the figures are medians over all
 rounds. Needs nothing but the standard library.
+
+A comparison can be run in parts: with --merge results.json a run takes in what earlier ones have measured. Every case
+belongs to the part that measured it last, ours and the peers in one run; compare_test.py tests that.
+
+results.json: "parts" [{"when", "threads", "machine", "versions", "skipped", "seconds"}]; "kernels" and "steps", a list
+of cases each, with "part", the index of theirs.
 """
 
 import argparse
@@ -190,20 +196,100 @@ def verdict(ratio, bar):
     return f"<= {bar}" + ("" if ratio <= bar else ", missed")
 
 
+def merge(results):
+    """One result of several, later ones over earlier ones: a case measured again takes its old one's place. Parts of which no
+    case is left go, and so do notes on cases that another part measured."""
+    parts, cases = [], {"kernels": {}, "steps": {}}
+    for result in results:
+        at = []
+        for part in result["parts"]:
+            if part not in parts:
+                parts.append(part)
+            at.append(parts.index(part))
+        for kind in cases:
+            for entry in result[kind]:
+                cases[kind][entry["name"]] = entry | {"part": at[entry["part"]]}
+    entries = [e for kind in cases.values() for e in kind.values()]
+    used = sorted({e["part"] for e in entries})
+    by_name = {e["name"]: e for e in entries}
+    out = {"parts": []}
+    for i in used:
+        skipped = {k: why for k, why in parts[i]["skipped"].items() if by_name.get(k, {"part": i})["part"] == i}
+        out["parts"].append(parts[i] | {"skipped": skipped})
+    for kind, named in cases.items():
+        out[kind] = [e | {"part": used.index(e["part"])} for e in named.values()]
+    return out
+
+
+def load(path):
+    """A results.json, also one from before there were parts."""
+    try:
+        with open(path) as f:
+            result = json.load(f)
+        if "parts" not in result:
+            part = {k: result[k] for k in ("when", "threads", "machine", "versions", "skipped", "seconds")}
+            result = {"parts": [part]} | {kind: [e | {"part": 0} for e in result[kind]] for kind in ("kernels", "steps")}
+        return merge([result])
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
+        sys.exit(f"--merge {path}: not a results.json of this script: {type(e).__name__}: {e}")
+
+
+def setting(part):
+    """What must be the same for times to compare: {what: which}."""
+    m = part["machine"]
+    return {"machine": f"{m['cpu']}, {m['cores']} cores", "threads": str(part["threads"]), "kernels": m["path"], "Go": m["go"]} | part["versions"]
+
+
+def sentence(part):
+    m = part["machine"]
+    return (f"{m['cpu']}, {m['cores']} cores; {part['threads']} threads each; {m['path']} kernels, {m['peak_gflops']:.0f} GFLOP/s at most in registers. "
+            f"{part['when']}. " + ", ".join(f"{k} {v}" for k, v in part["versions"].items()) + ".")
+
+
+def differences(parts):
+    """{what: {which: [numbers of parts, from 1]}} of all that is not the same in all parts."""
+    out = {}
+    for what in dict.fromkeys(k for p in parts for k in setting(p)):
+        which = {}
+        for i, p in enumerate(parts):
+            which.setdefault(setting(p).get(what, "not known"), []).append(i + 1)
+        if len(which) > 1:
+            out[what] = which
+    return out
+
+
+def notes(result):
+    """The list below the tables."""
+    parts, out = result["parts"], []
+    if len(parts) > 1:
+        for i, p in enumerate(parts):
+            counts = [f"{n} {name}" + "s" * (n > 1) for kind, name in (("kernels", "layer"), ("steps", "step")) if (n := sum(e["part"] == i for e in result[kind]))]
+            out.append(f"Part {i + 1}, {' and '.join(counts)}: {sentence(p)}")
+        differ = [f"in {what}: " + ", ".join(f"{value} (part {', '.join(map(str, at))})" for value, at in which.items()) for what, which in differences(parts).items()]
+        if differ:
+            out.append("The parts differ " + "; ".join(differ) + ". Each ratio is of one part; times of different ones do not compare.")
+    said = {}
+    for i, p in enumerate(parts):
+        for why in p["skipped"].values():
+            said.setdefault(why, []).append(str(i + 1))
+    return out + [why if len(at) == len(parts) else f"Part {', '.join(at)}: {why}" for why, at in said.items()]
+
+
 def markdown(result):
-    out = ["# Against PyTorch and ONNX Runtime", ""]
-    m = result["machine"]
-    out += [f"{m['cpu']}, {m['cores']} cores; {result['threads']} threads each; {m['path']} kernels, {m['peak_gflops']:.0f} GFLOP/s at most in registers. "
-            f"{result['when']}. " + ", ".join(f"{k} {v}" for k, v in result["versions"].items()) + ".", "",
-            "Medians in milliseconds; the ratio is ours over the fastest peer's, below 1 is ahead. The peers' variants: both memory layouts of PyTorch; "
-            "attention of all heads at once and of one at a time; ONNX Runtime's own attention operator and plain products. "
-            "Our steps keep the text's keys and values and packed weights from run to run, as sampling does; PyTorch computes the former in every run. "
-            "Error: ours against float64 over that of a plain float32 dot product; relative: to the results' own size. Made by `docs/benchmarks/run.sh`.", ""]
+    parts = result["parts"]
+    many = len(parts) > 1
+    head = f"Measured in {len(parts)} parts, each case's ours and peers in one; see the notes." if many else sentence(parts[0])
+    part = lambda r: [str(r["part"] + 1)] if many else []
+    out = ["# Against PyTorch and ONNX Runtime", "", head, "",
+           "Medians in milliseconds; the ratio is ours over the fastest peer's, below 1 is ahead. The peers' variants: both memory layouts of PyTorch; "
+           "attention of all heads at once and of one at a time; ONNX Runtime's own attention operator and plain products. "
+           "Our steps keep the text's keys and values and packed weights from run to run, as sampling does; PyTorch computes the former in every run. "
+           "Error: ours against float64 over that of a plain float32 dot product; relative: to the results' own size. Made by `docs/benchmarks/run.sh`.", ""]
     for mode in MODES:
-        rows = [[r["name"], f"{r['ours_ms'][mode]:.2f}", f"{r['best_peer'][mode][0]:.2f}", r["best_peer"][mode][1], f"**{r['ratio'][mode]:.2f}**", verdict(r["ratio"][mode], r["bars"].get(mode)), f"{r['error'][mode]['ratio']:.2f}", f"{r['error'][mode]['relative']:.1e}"]
+        rows = [[r["name"], f"{r['ours_ms'][mode]:.2f}", f"{r['best_peer'][mode][0]:.2f}", r["best_peer"][mode][1], f"**{r['ratio'][mode]:.2f}**", verdict(r["ratio"][mode], r["bars"].get(mode)), f"{r['error'][mode]['ratio']:.2f}", f"{r['error'][mode]['relative']:.1e}"] + part(r)
                 for r in result["kernels"] if mode in r["ratio"]]
         if rows:
-            out += [f"## Layers, {mode}", "", table(["layer", "ours", "best peer", "which", "ratio", "bar", "error", "relative"], rows), ""]
+            out += [f"## Layers, {mode}", "", table(["layer", "ours", "best peer", "which", "ratio", "bar", "error", "relative"] + ["part"] * many, rows), ""]
     for mode in MODES:
         rows = []
         for r in result["steps"]:
@@ -211,27 +297,51 @@ def markdown(result):
                 continue
             mine, theirs = r["memory"].get("ours" if mode == "float32" else "ours " + mode), r["memory"].get(HALF if mode == "bf16" else "PyTorch")
             memory = f"{mine / 2**20:.0f} / {theirs / 2**20:.0f} = {mine / theirs:.2f}" if mine and theirs else ""
-            rows.append([r["name"], f"{r['ours_ms'][mode]:.0f}", f"{r['best_peer'][mode][0]:.0f}", r["best_peer"][mode][1], f"**{r['ratio'][mode]:.2f}**", verdict(r["ratio"][mode], r["bars"].get(mode)), memory])
+            rows.append([r["name"], f"{r['ours_ms'][mode]:.0f}", f"{r['best_peer'][mode][0]:.0f}", r["best_peer"][mode][1], f"**{r['ratio'][mode]:.2f}**", verdict(r["ratio"][mode], r["bars"].get(mode)), memory] + part(r))
         if rows:
-            out += [f"## Whole steps, {mode}", "", table(["step", "ours", "best peer", "which", "ratio", "bar", f"peak MiB, ours / PyTorch (bar {MEMORY_BAR})"], rows), ""]
-    out += [f"- {why}" for why in result["skipped"].values()]
-    return "\n".join(out)
+            out += [f"## Whole steps, {mode}", "", table(["step", "ours", "best peer", "which", "ratio", "bar", f"peak MiB, ours / PyTorch (bar {MEMORY_BAR})"] + ["part"] * many, rows), ""]
+    out += [f"- {note}" for note in notes(result)]
+    return "\n".join(out) + "\n"
+
+
+def revision():
+    """The commit of the sources around this script, which run.sh builds, with a + where they were changed; "" if it is not known."""
+    def git(*command):
+        return subprocess.run(["git", "-C", HERE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain", "--", *(f":(top)*.{kind}" for kind in ("go", "s", "h", "safetensors"))))
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def versions(args):
     torch = subprocess.run([args.python, "-c", "import torch; print(torch.__version__)"], stdout=subprocess.PIPE, text=True, env=environment(args)).stdout.strip()
     with open(os.path.join(args.ort, "node_modules", "onnxruntime-node", "package.json")) as f:
         ort = json.load(f)["version"]
-    return {"PyTorch": torch, "ONNX Runtime": ort, "Linux": platform.release()}
+    found = {"scalecrafter": revision(), "PyTorch": torch, "ONNX Runtime": ort, "Linux": platform.release()}
+    return {what: version for what, version in found.items() if version}
 
 
-def main():
+def write(folder, result):
+    """results.json and results.md, each whole or not at all."""
+    os.makedirs(folder, exist_ok=True)
+    for name, text in ("results.json", json.dumps(result, indent=1) + "\n"), ("results.md", markdown(result)):
+        path = os.path.join(folder, name)
+        with open(path + ".tmp", "w") as f:
+            f.write(text)
+        os.replace(path + ".tmp", path)
+
+
+def main(argv=None):
     p = argparse.ArgumentParser()
-    p.add_argument("--bench", required=True, help="this program, built")
-    p.add_argument("--ort", required=True, help="folder with node_modules/onnxruntime-node")
+    p.add_argument("--bench", help="this program, built")
+    p.add_argument("--ort", help="folder with node_modules/onnxruntime-node")
     p.add_argument("--python", default="/usr/bin/python3", help="a Python that has torch")
     p.add_argument("--blas", default="", help="folder with a libblas.so.3 for PyTorch that is not Debian's reference one")
     p.add_argument("--out", default=HERE, help="folder for results.md and results.json")
+    p.add_argument("--merge", nargs="+", default=[], metavar="RESULTS.JSON", help="take in what these have measured, later ones over earlier ones and this run over all; one of them may be the one that is written")
+    p.add_argument("--render", action="store_true", help="measure nothing: write what --merge names")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--rounds", type=int, default=3, help="of every group of layers")
     p.add_argument("--time", type=float, default=0.5, help="seconds a case and round")
@@ -244,7 +354,22 @@ def main():
     p.add_argument("--kernels", action="store_true", help="layers only")
     p.add_argument("--steps", action="store_true", help="whole steps only")
     p.add_argument("--quick", action="store_true", help="tiny cases, to try the scripts")
-    args = p.parse_args()
+    args = p.parse_args(argv)
+    earlier = [load(path) for path in args.merge]
+    if args.render:
+        if not earlier:
+            p.error("--render needs --merge")
+    elif not args.bench or not args.ort:
+        p.error("--bench and --ort are needed to measure; run.sh gives them")
+    if not args.render:
+        earlier.append(measure(args))
+    result = merge(earlier)
+    write(args.out, result)
+    print(markdown(result), end="")
+
+
+def measure(args):
+    """This run's result, one part."""
     if args.quick:
         args.only, args.rounds, args.step_rounds, args.time = "", 1, 1, 0
     quick = ["-quick"] if args.quick else []
@@ -255,18 +380,13 @@ def main():
 
     args.skipped = {}
     begin = time.time()
-    result = {"when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "threads": args.threads, "versions": versions(args)}
+    part = {"when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "threads": args.threads, "versions": versions(args)}
     layers = [] if args.steps else [r.json() for r in kernels(args, listed())]
     whole = [] if args.kernels else [r.json() for r in steps(args, listed("-steps"))]
     if not layers and not whole:
         sys.exit("no case matches --only")
-    result |= {"machine": args.machine, "skipped": args.skipped, "kernels": layers, "steps": whole, "seconds": time.time() - begin}
-    os.makedirs(args.out, exist_ok=True)
-    with open(os.path.join(args.out, "results.json"), "w") as f:
-        json.dump(result, f, indent=1)
-    with open(os.path.join(args.out, "results.md"), "w") as f:
-        f.write(markdown(result))
-    print(markdown(result))
+    part |= {"machine": args.machine, "skipped": args.skipped, "seconds": time.time() - begin}
+    return {"parts": [part], "kernels": [e | {"part": 0} for e in layers], "steps": [e | {"part": 0} for e in whole]}
 
 
 if __name__ == "__main__":

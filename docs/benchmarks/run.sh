@@ -3,6 +3,13 @@
 #
 #   docs/benchmarks/run.sh [--kernels | --steps] [--only REGEXP] [--threads N] ... (compare.py -h lists all)
 #
+# In parts, one after another, with what is measured again in the place of its old figures:
+#
+#   docs/benchmarks/run.sh --kernels
+#   docs/benchmarks/run.sh --steps --only 'critters|sd1.5 n2' --merge docs/benchmarks/results.json
+#
+# compare.py --render --merge RESULTS.JSON... joins files of several machines or days, and measures nothing.
+#
 # Needs Debian or Ubuntu with apt-get, node and Go, and an idle machine. The peers come from their usual places:
 # python3-torch from Debian, onnxruntime-node from npm with its install scripts off. Debian's PyTorch multiplies
 # matrices with whatever libblas.so.3 is installed, by default the slow reference one, so OpenBLAS is unpacked beside it for this run

@@ -23,9 +23,14 @@ import (
 //	B  [panel][chunk][plane][2 halves of 16 columns][16 pairs of terms][16 columns][2 terms]
 //
 // The paths differ in the last bits. The one without dot products (AVX2, AVX-512 without BF16, portable) adds the exact product
-// of two bfloat16 numbers at a time, of a pair the odd term first: these three have the same bits. VDPBF16PS does the same but
-// takes subnormal numbers for 0. A number that bfloat16 rounds to infinity (from 3.39e38) makes its products NaN in bf16x3,
-// whose low half is then infinite too. TDPBF16PS sums a chunk's even and odd terms apart before it adds them to C.
+// of two bfloat16 numbers at a time, of a pair the odd term first: these three have the same bits. VDPBF16PS does the same, and
+// TDPBF16PS sums a chunk's even and odd terms apart before it adds them to C. A number that bfloat16 rounds to infinity (from
+// 3.39e38) makes its products NaN in bf16x3, whose low half is then infinite too.
+//
+// Subnormal numbers, below 2^-126, are kept as IEEE 754 has them by the first three. The two instructions take them for 0, as
+// operands, in C and as results, whatever MXCSR says (Intel SDM volume 2, VDPBF16PS and TDPBF16PS: DAZ and FTZ). That puts a sum
+// off by less than 2^-126 times the larger of 1 and the other factor, a term, which no network notices; making the other paths
+// do the same would cost them a comparison a number.
 const (
 	bfRows   = 32               // rows of a block, and columns of a panel
 	bfTerms  = 32               // terms of a chunk
@@ -223,7 +228,7 @@ func BF16Peak() (loop func(rounds int), flops float64) {
 
 // bfCheck tries a path against the portable one: small integers, whose sums are exact in any order, so that the bits must be
 // equal, with two blocks, two panels and several chunks, with and without a second plane and addition. It compares the gaps
-// around C too.
+// around C too. No number is subnormal, nor is any product or sum: there the paths differ by right.
 func bfCheck(run func(*bfTile)) error {
 	const blocks, panels, chunks, ldc = 2, 3, 3, 3*bfRows + 5
 	bits := uint32(1)

@@ -1,7 +1,9 @@
 package ops
 
 import (
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 	"weak"
 
@@ -13,12 +15,22 @@ import (
 // WeightCache holds weights as their kernels want them (kernels.Packing), made
 // once for all machines of a network, in any goroutine. A packed weight lives as
 // long as a machine that has used it. The weights must never change. What the
-// budget has no room for, the kernels pack anew in each run, with the same bits.
+// budget has no room for, the kernels pack anew in each run, with the same bits,
+// until there is room.
 type WeightCache struct {
-	Budget int // bytes
+	Budget int // bytes; not to be changed while a machine runs
 
-	mu   sync.Mutex
-	made map[packKey]weak.Pointer[packed]
+	mu    sync.Mutex
+	made  map[packKey]weak.Pointer[packed]
+	freed atomic.Uint64 // packed weights that were collected
+}
+
+// refusal is when the cache had no room for a weight: as long as nothing was
+// freed since, there is none.
+type refusal struct {
+	weight *float32
+	freed  uint64
+	budget int
 }
 
 type packKey struct {
@@ -48,6 +60,7 @@ func (c *WeightCache) get(p *kernels.Pool, w []float32, k kernels.Packing) *pack
 		c.made = map[packKey]weak.Pointer[packed]{}
 	}
 	c.made[key] = weak.Make(h)
+	runtime.AddCleanup(h, func(freed *atomic.Uint64) { freed.Add(1) }, &c.freed)
 	return h
 }
 
@@ -100,11 +113,13 @@ func (m *Machine) findPackings() {
 func (m *Machine) packedWeight(in *instr) []float32 {
 	w := m.vals[in.src[in.k.(packer).weight()]]
 	if in.packed == nil || &in.packed.weight[0] != &w[0] {
-		if in.refused == &w[0] {
+		// Read before the cache is asked: what is freed in between counts.
+		now := refusal{&w[0], m.weights.freed.Load(), m.weights.Budget}
+		if in.refused == now {
 			return nil
 		}
 		if in.packed = m.weights.get(m.env.Pool, w, in.packing); in.packed == nil {
-			in.refused = &w[0]
+			in.refused = now
 			return nil
 		}
 	}

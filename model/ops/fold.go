@@ -2,8 +2,9 @@ package ops
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -19,7 +20,7 @@ type Constants struct {
 	// program; results not used for longest make room for new ones.
 	Budget int
 
-	made  map[string]*constant
+	made  map[digest]*constant
 	bytes int
 	tick  int // of runs
 }
@@ -27,16 +28,19 @@ type Constants struct {
 // constant is one result. It holds the weights that it was made of, so that
 // their addresses cannot become another's.
 type constant struct {
-	key  string
+	key  digest
 	data []float32 // nil once dropped
 	of   []identity
 	used int
 }
 
+// digest is a SHA-256, so that what has equal ones is equal.
+type digest [sha256.Size]byte
+
 // folded is an op outside the program, whose result a Constants holds.
 type folded struct {
 	instr
-	key  string // the op and its operands, leaves by their place in deps
+	key  digest // of the op and its operands
 	deps []int  // indexes into Machine.leaves
 	held *constant
 }
@@ -77,7 +81,10 @@ func (c *Constants) drop(h *constant) {
 	h.data, h.of = nil, nil
 }
 
-// describeFolded writes the keys of folded ops.
+// describeFolded writes the keys of folded ops and lists the leaves that they
+// depend on, each once: an op is told by its settings and by what its operands
+// are, leaves by their place in that list. What is equal has equal keys, in all
+// machines, as the list's order follows from the ops alone.
 func (m *Machine) describeFolded() {
 	leafAt := map[int]int{}
 	for i, l := range m.leaves {
@@ -87,20 +94,29 @@ func (m *Machine) describeFolded() {
 	for i := range m.folded {
 		f := &m.folded[i]
 		foldedAt[f.dst] = i
-		var b strings.Builder
-		fmt.Fprintf(&b, "%T%+v(", f.k, f.k)
-		for _, s := range f.src {
-			if j, ok := foldedAt[s]; ok {
-				b.WriteString(m.folded[j].key)
-				f.deps = append(f.deps, m.folded[j].deps...)
-			} else {
-				b.WriteByte('#')
-				f.deps = append(f.deps, leafAt[s])
+		dep := func(leaf int) int {
+			at := slices.Index(f.deps, leaf)
+			if at < 0 {
+				at = len(f.deps)
+				f.deps = append(f.deps, leaf)
 			}
-			b.WriteByte(',')
+			return at
 		}
-		b.WriteByte(')')
-		f.key = b.String()
+		h := sha256.New()
+		op := fmt.Sprintf("%T%+v", f.k, f.k)
+		fmt.Fprintf(h, "%d %s", len(op), op)
+		for _, s := range f.src {
+			j, ok := foldedAt[s]
+			if !ok {
+				fmt.Fprintf(h, " leaf %d", dep(leafAt[s]))
+				continue
+			}
+			fmt.Fprintf(h, " op %x", m.folded[j].key)
+			for _, d := range m.folded[j].deps {
+				fmt.Fprintf(h, " %d", dep(d))
+			}
+		}
+		f.key = digest(h.Sum(nil))
 	}
 }
 
@@ -158,18 +174,19 @@ func (m *Machine) current(f *folded) bool {
 	return true
 }
 
-func (m *Machine) keyNow(f *folded) string {
-	var b strings.Builder
-	b.WriteString(f.key)
+// keyNow is the key of the op on the leaves as they are.
+func (m *Machine) keyNow(f *folded) digest {
+	h := sha256.New()
+	h.Write(f.key[:])
 	for _, d := range f.deps {
 		id := m.identity(&m.leaves[d])
-		fmt.Fprintf(&b, " %p %d %d", id.at, id.size, id.version)
+		fmt.Fprintf(h, " %p %d %d", id.at, id.size, id.version)
 	}
-	return b.String()
+	return digest(h.Sum(nil))
 }
 
 // compute makes a result and keeps it, if it comes to that.
-func (m *Machine) compute(f *folded, key string) *constant {
+func (m *Machine) compute(f *folded, key digest) *constant {
 	h := &constant{key: key, data: make([]float32, f.size), used: m.constants.tick}
 	for _, d := range f.deps {
 		h.of = append(h.of, m.identity(&m.leaves[d]))
@@ -186,7 +203,7 @@ func (m *Machine) compute(f *folded, key string) *constant {
 // uses stays, which a machine has made sure to have room for.
 func (c *Constants) keep(h *constant) {
 	if c.made == nil {
-		c.made = map[string]*constant{}
+		c.made = map[digest]*constant{}
 	}
 	c.made[h.key] = h
 	c.bytes += 4 * len(h.data)

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"runtime"
 	"testing"
+	"time"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -400,6 +401,117 @@ func TestPlanWeights(t *testing.T) {
 			if got := m.weights.Bytes(); got != packed {
 				t.Errorf("budget %d: %d bytes are packed, %d planned", tt.budget, got, packed)
 			}
+		}
+	}
+}
+
+// TestRefusedWeight holds that a weight that the cache has no room for is asked
+// for again when, and only when, another has gone or the budget has grown.
+func TestRefusedWeight(t *testing.T) {
+	machine := func(c *WeightCache) *Machine {
+		g := gorgonia.NewGraph()
+		x, _ := leafNode(g, "x", 4, 8)
+		w, _ := leafNode(g, "w", 64, 8)
+		m, err := NewMachineWith(g, Options{Weights: c, Inputs: []*gorgonia.Node{x}}, Linear(x, w, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	run := func(m *Machine) {
+		t.Helper()
+		if err := m.RunAll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	packed := func(m *Machine) bool { return m.prog[0].packed != nil }
+	c := &WeightCache{Budget: 1 << 20}
+	c.Budget = machine(c).PackedBytes(nil)
+	one, two := machine(c), machine(c)
+	run(one)
+	run(two)
+	if !packed(one) || packed(two) {
+		t.Fatalf("with room for one weight packed: %v and %v, want the first machine's alone", packed(one), packed(two))
+	}
+	// A refusal costs no lock: the run ends while another goroutine has it.
+	c.mu.Lock()
+	ended := make(chan error, 1)
+	go func() { ended <- two.RunAll() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a run with a refused weight waits for the cache")
+	}
+	c.mu.Unlock()
+	runtime.KeepAlive(one)
+	one = nil
+	for begin := time.Now(); !packed(two) && time.Since(begin) < 10*time.Second; { // cleanups run in a goroutine
+		runtime.GC()
+		run(two)
+	}
+	if !packed(two) {
+		t.Error("the weight is refused although the other one has gone")
+	}
+	three := machine(c)
+	run(three)
+	c.Budget *= 2
+	run(three)
+	if !packed(two) || !packed(three) {
+		t.Error("the weight is refused although the budget has grown")
+	}
+	runtime.KeepAlive(two)
+}
+
+// TestConstantKeys holds that keys do not grow with the number of ops that
+// depend on text alone, and tell apart what differs in its operands only.
+func TestConstantKeys(t *testing.T) {
+	g := gorgonia.NewGraph()
+	a, aData := leafNode(g, "a", 2, 3)
+	b, bData := leafNode(g, "b", 2, 3)
+	x, xData := leafNode(g, "x", 2, 3)
+	normals("a", aData)
+	normals("b", bData)
+	normals("x", xData)
+	deep := Add(a, b)
+	for range 40 { // the sum is read twice, so that there are 2^40 ways to the leaves
+		deep = Add(deep, SiLU(deep))
+	}
+	outs := []*gorgonia.Node{Add(x, deep)}
+	for _, n := range []*gorgonia.Node{Add(a, b), Add(b, a), Add(a, a), Add(b, b), Add(Add(a, b), a), Add(Add(a, b), b), Add(a, Add(a, b)), Add(SiLU(a), b), SiLU(Add(a, b))} {
+		outs = append(outs, Add(x, n))
+	}
+	k := &Constants{Budget: 1 << 20}
+	m, err := NewMachineWith(g, Options{Constants: k, Inputs: []*gorgonia.Node{x}}, outs...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.RunAll(); err != nil {
+		t.Fatal(err)
+	}
+	keys := map[digest]bool{}
+	for i := range m.folded {
+		f := &m.folded[i]
+		if len(f.deps) > 2 {
+			t.Fatalf("op %d of two leaves has %d dependencies", i, len(f.deps))
+		}
+		keys[m.keyNow(f)] = true
+	}
+	if n := len(m.folded); n != 1+80+8 || len(keys) != n { // Add(a, b) is there once
+		t.Errorf("%d keys of %d ops", len(keys), n)
+	}
+	plain, err := NewMachine(g, nil, outs...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plain.RunAll(); err != nil {
+		t.Fatal(err)
+	}
+	for i, o := range outs {
+		if !reflect.DeepEqual(m.Output(o), plain.Output(o)) {
+			t.Errorf("output %d: %v, without constants %v", i, m.Output(o), plain.Output(o))
 		}
 	}
 }

@@ -55,7 +55,7 @@ type instr struct {
 
 	packing kernels.Packing // of the weight, if it may be packed
 	packed  *packed
-	refused *float32 // the weight that the cache had no room for
+	refused refusal
 
 	traced *tracedOp
 }

@@ -3,6 +3,7 @@
 package params
 
 import (
+	"context"
 	"fmt"
 	"sort"
 
@@ -57,11 +58,11 @@ type Source interface {
 	Leaf(g *gorgonia.ExprGraph, name string, shape ...int) *gorgonia.Node
 }
 
-// weightError says which weight is missing or misshapen.
+// weightError says which weight is missing or misshapen, or why none is read.
 type weightError struct{ err error }
 
 // Catch runs f, which builds a graph, and returns the error of the first weight
-// that is missing or misshapen.
+// that is missing or misshapen, or no longer to be read.
 func Catch(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -80,6 +81,7 @@ func Catch(f func() error) (err error) {
 type File struct {
 	Set
 	file *weights.File
+	ctx  context.Context // nil: reading never ends
 }
 
 // NewFile wraps an open file.
@@ -87,9 +89,19 @@ func NewFile(f *weights.File) *File {
 	return &File{Set: *New(), file: f}
 }
 
+// Until makes Leaf panic, and Catch return the context's error, once the context
+// is done: what is to be read is then read up to the end of a tensor.
+func (p *File) Until(ctx context.Context) *File {
+	p.ctx = ctx
+	return p
+}
+
 func (p *File) Leaf(g *gorgonia.ExprGraph, name string, shape ...int) *gorgonia.Node {
 	t := p.byName[name]
 	if t == nil {
+		if p.ctx != nil && p.ctx.Err() != nil {
+			panic(weightError{p.ctx.Err()})
+		}
 		var err error
 		if t, err = p.file.Expect(name, shape...); err != nil {
 			panic(weightError{err})

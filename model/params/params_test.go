@@ -1,6 +1,7 @@
 package params
 
 import (
+	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -174,6 +175,32 @@ func TestLeafErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUntil holds that a file's weights are read until the context is done and
+// not after, and that those read before stay.
+func TestUntil(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w.safetensors")
+	if err := weights.Write(path, []weights.Tensor{{Name: "a", Shape: []int{1}, Data: []float32{1}}, {Name: "b", Shape: []int{1}, Data: []float32{2}}}, nil, "F32"); err != nil {
+		t.Fatal(err)
+	}
+	open, err := weights.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	file := NewFile(open).Until(ctx)
+	if _, err := leaf(file, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := leaf(file, "b", 1); err != context.Canceled {
+		t.Errorf("a weight after the end: %v, want context.Canceled", err)
+	}
+	if _, err := leaf(file, "a", 1); err != nil {
+		t.Errorf("a weight read before the end: %v", err)
 	}
 }
 

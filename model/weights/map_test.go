@@ -297,7 +297,7 @@ func TestStream(t *testing.T) {
 	specs := []Tensor{{Name: "b", Shape: []int{4}}, {Name: "w", Shape: []int{300, 400}}, {Name: "a", Shape: []int{16}}}
 	var asked []string
 	value := func(name string, i int) float32 { return float32(len(asked)*1000 + i%777) }
-	err := Stream(path, specs, func(name string, dst []float32) error {
+	err := Stream(path, specs, nil, func(name string, dst []float32) error {
 		asked = append(asked, name)
 		for i := range dst {
 			dst[i] = value(name, i)
@@ -340,11 +340,11 @@ func TestStream(t *testing.T) {
 	}
 	failed := errors.New("no more")
 	other := filepath.Join(filepath.Dir(path), "other")
-	if err := Stream(other, specs, func(string, []float32) error { return failed }); !errors.Is(err, failed) {
+	if err := Stream(other, specs, nil, func(string, []float32) error { return failed }); !errors.Is(err, failed) {
 		t.Errorf("got %v", err)
 	}
 	for _, bad := range [][]Tensor{{{Name: "", Shape: []int{1}}}, {{Name: "a", Shape: []int{-1}}}, {{Name: "a", Shape: []int{1}}, {Name: "a", Shape: []int{1}}}, {{Name: "a", Shape: []int{1 << 30, 1 << 30}}}} {
-		if err := Stream(other, bad, func(string, []float32) error { return nil }); err == nil {
+		if err := Stream(other, bad, nil, func(string, []float32) error { return nil }); err == nil {
 			t.Errorf("%v is written", bad)
 		}
 	}

@@ -9,11 +9,12 @@ import (
 
 // Stream writes a safetensors file of F32 tensors that need not all fit into
 // memory: those of the given names and shapes, largest first, each filled by a
-// call of fill in that order. dst is overwritten by the next tensor. The file
+// call of fill in that order, whose first error ends the writing. dst is
+// overwritten by the next tensor. metadata may be nil. The file
 // appears whole or not at all, as with Write; it starts every tensor at a
 // multiple of 64 bytes as long as those before it fill such multiples, which
 // suits Map.
-func Stream(path string, tensors []Tensor, fill func(name string, dst []float32) error) error {
+func Stream(path string, tensors []Tensor, metadata map[string]string, fill func(name string, dst []float32) error) error {
 	order := append([]Tensor(nil), tensors...)
 	largest := 0
 	for i := range order {
@@ -34,7 +35,7 @@ func Stream(path string, tensors []Tensor, fill func(name string, dst []float32)
 	for i := range order {
 		stores[i] = stored{&order[i], "F32"}
 	}
-	header, err := header(stores, nil, 64)
+	header, err := header(stores, metadata, 64)
 	if err != nil {
 		return named(err, path)
 	}
