@@ -5,9 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"scalecrafter/ablation"
 	"scalecrafter/model/kernels"
@@ -155,6 +158,42 @@ func TestStepParts(t *testing.T) {
 	if n, err := big.partsOf(2, 2); n != 1 || err != nil {
 		t.Errorf("a network too large for it is cut into %d parts: %v", n, err)
 	}
+}
+
+// TestStepIsCollected: nothing keeps a step that nobody uses, not even what it has
+// packed.
+func TestStepIsCollected(t *testing.T) {
+	c, path := stepNet(t)
+	f, err := weights.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pool := kernels.NewPool(2)
+	defer pool.Close()
+	var gone atomic.Bool
+	func() {
+		s, err := NewStep(context.Background(), c, f, pool, StepShape{N: 2, H: 8, W: 8, Tokens: 3, Packed: 1 << 30})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fillStep(s, 1)
+		if _, err := s.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if s.packed.Bytes() == 0 {
+			t.Error("nothing is packed")
+		}
+		runtime.AddCleanup(s, func(gone *atomic.Bool) { gone.Store(true) }, &gone)
+	}()
+	for range 100 {
+		runtime.GC()
+		if gone.Load() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("the step is still there")
 }
 
 // TestPlanStep holds the plan, made before anything is taken, against what the

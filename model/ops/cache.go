@@ -20,10 +20,14 @@ import (
 type WeightCache struct {
 	Budget int // bytes; not to be changed while a machine runs
 
-	mu    sync.Mutex
-	made  map[packKey]weak.Pointer[packed]
-	freed atomic.Uint64 // packed weights that were collected
+	mu   sync.Mutex
+	made map[packKey]weak.Pointer[packed]
 }
+
+// freed counts the packed weights, of all caches, that were collected. It is in no
+// cache, as a cleanup keeps what it points at: the cache, and the machines beside it
+// that hold the weight, would never be collected.
+var freed atomic.Uint64
 
 // refusal is when the cache had no room for a weight: as long as nothing was
 // freed since, there is none.
@@ -60,7 +64,7 @@ func (c *WeightCache) get(p *kernels.Pool, w []float32, k kernels.Packing) *pack
 		c.made = map[packKey]weak.Pointer[packed]{}
 	}
 	c.made[key] = weak.Make(h)
-	runtime.AddCleanup(h, func(freed *atomic.Uint64) { freed.Add(1) }, &c.freed)
+	runtime.AddCleanup(h, func(struct{}) { freed.Add(1) }, struct{}{})
 	return h
 }
 
@@ -114,7 +118,7 @@ func (m *Machine) packedWeight(in *instr) []float32 {
 	w := m.vals[in.src[in.k.(packer).weight()]]
 	if in.packed == nil || &in.packed.weight[0] != &w[0] {
 		// Read before the cache is asked: what is freed in between counts.
-		now := refusal{&w[0], m.weights.freed.Load(), m.weights.Budget}
+		now := refusal{&w[0], freed.Load(), m.weights.Budget}
 		if in.refused == now {
 			return nil
 		}
