@@ -113,9 +113,7 @@ func GEGLUForward(p *Pool, T, O int, y, x []float32) {
 	eachChunk(p, T, rowsPerTask(O), operands{y: y, a: x, n: O}, func(s *operands, lo, hi int) {
 		x, n := s.a, s.n
 		for t := lo; t < hi; t++ {
-			out := s.y[t*n : (t+1)*n]
-			vecGELU(out, x[(2*t+1)*n:(2*t+2)*n])
-			vecMul(out, out, x[2*t*n:(2*t+1)*n])
+			vecGEGLU(s.y[t*n:(t+1)*n], x[2*t*n:(2*t+1)*n], x[(2*t+1)*n:(2*t+2)*n])
 		}
 	})
 }

@@ -319,3 +319,96 @@ func TestGroupNormWays(t *testing.T) {
 		}
 	}
 }
+
+// TestMomentsFarFromZero: one pass over the numbers loses what momentOf says, and never a negative variance.
+func TestMomentsFarFromZero(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for _, offset := range []float32{0, 1, -1000, 1e4, 1e6} {
+			for _, n := range []int{1, 5, 16, 33, 768, momentPiece, 3*momentPiece + 7} {
+				x := normals(n, 3)
+				var sum, m2 float64
+				for i := range x {
+					x[i] += offset
+					sum += float64(x[i])
+				}
+				mean := sum / float64(n)
+				for _, v := range x {
+					m2 += (float64(v) - mean) * (float64(v) - mean)
+				}
+				m := moment{}
+				for lo := 0; lo < n; lo += momentPiece {
+					m = m.plus(momentOf(x[lo:min(lo+momentPiece, n)]))
+				}
+				variance := m2 / float64(n)
+				if d := math.Abs(m.mean - mean); !(d <= 1e-14*(1+math.Abs(mean))) {
+					t.Errorf("offset %v, n %d: mean is off by %g", offset, n, d)
+				}
+				if d := math.Abs(m.m2/m.n - variance); m.n != float64(n) || !(d <= 1e-14*(mean*mean+variance)) || m.m2 < 0 {
+					t.Errorf("offset %v, n %d: %+v, variance %v is off by %g", offset, n, m, variance, d)
+				}
+			}
+		}
+		for _, c := range []float32{0, 1e-40, 3.3, -1e5, 1e15} {
+			x := make([]float32, 777)
+			for i := range x {
+				x[i] = c
+			}
+			if m := momentOf(x); m.m2 < 0 || m.m2/m.n > 1e-15*float64(c)*float64(c) || math.Abs(m.mean-float64(c)) > 1e-14*math.Abs(float64(c)) {
+				t.Errorf("777 times %v: %+v", c, m)
+			}
+		}
+		for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
+			for at := range 19 {
+				x := normals(19, 1)
+				x[at] = bad
+				if m := momentOf(x); m.m2 == m.m2 {
+					t.Errorf("%v at %d: %+v", bad, at, m)
+				}
+			}
+		}
+	})
+}
+
+// TestLayerNormRows holds rows of widths with and without a loop of their own to float64, near zero and far from it, in place and
+// one by one; a row with NaN keeps it to itself, and a constant row becomes beta.
+func TestLayerNormRows(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		for _, c := range []int{5, 15, 16, 24, 96, 320, 1280} {
+			for _, offset := range []float32{0, 100} {
+				const T = 9
+				l := LayerNorm{T: T, C: c, Eps: 1e-5}
+				x, gamma, beta := normals(T*c, 1), normals(c, 2), normals(c, 3)
+				for i := range x {
+					x[i] += offset
+					if i/c == 4 {
+						x[i] = 1.5
+					}
+				}
+				want := groupNorm64(GroupNorm{N: T, C: c, HW: 1, Groups: 1, Eps: l.Eps}, widen(x), widen(gamma), widen(beta))
+				y, check := fenced(t, "y", T*c)
+				LayerNormForward(nil, l, y, x, gamma, beta)
+				check()
+				what := fmt.Sprintf("%d channels at %v", c, offset)
+				closeTo(t, what, y[:4*c], want[:4*c], 1e-6+1.5e-7*float64(offset))
+				closeTo(t, what, y[5*c:], want[5*c:], 1e-6+1.5e-7*float64(offset))
+				closeTo(t, what+", constant row", y[4*c:5*c], widen(beta), 1e-4)
+				one := make([]float32, c)
+				for i := range T {
+					LayerNormForward(nil, LayerNorm{T: 1, C: c, Eps: l.Eps}, one, x[i*c:], gamma, beta)
+					sameBits(t, "row alone", one, y[i*c:(i+1)*c])
+				}
+				again := append([]float32(nil), x...)
+				LayerNormForward(nil, l, again, again, gamma, beta)
+				sameBits(t, "in place", again, y)
+				again = append(again[:0], x...)
+				again[2*c+c/2] = float32(math.NaN())
+				LayerNormForward(nil, l, again, again, gamma, beta)
+				for i, v := range again {
+					if (v != v) != (i/c == 2) {
+						t.Fatalf("%d channels: NaN in row 2, element %d of row %d is %v", c, i%c, i/c, v)
+					}
+				}
+			}
+		}
+	})
+}

@@ -261,6 +261,12 @@ type nearest struct {
 
 func (s *nearest) plane(c int) {
 	out := s.y[c*s.OH*s.OW : (c+1)*s.OH*s.OW]
+	if s.OH == 2*s.H && s.OW == 2*s.W {
+		in := s.x[c*s.H*s.W : (c+1)*s.H*s.W]
+		merge(active, out, 2*s.OW, in, in, s.W, s.W, s.H, s.W)
+		merge(active, out[s.OW:], 2*s.OW, in, in, s.W, s.W, s.H, s.W)
+		return
+	}
 	for i, r := range s.rows {
 		line := out[i*s.OW : (i+1)*s.OW]
 		if i > 0 && s.rows[i-1] == r {
@@ -268,12 +274,6 @@ func (s *nearest) plane(c int) {
 			continue
 		}
 		in := s.x[(c*s.H+r)*s.W : (c*s.H+r+1)*s.W]
-		if s.OW == 2*s.W {
-			for j, v := range in {
-				line[2*j], line[2*j+1] = v, v
-			}
-			continue
-		}
 		for j, from := range s.cols {
 			line[j] = in[from]
 		}

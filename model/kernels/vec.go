@@ -3,7 +3,7 @@ package kernels
 import "math"
 
 // This file holds the portable vector loops: the reference and the fallback of
-// the assembly in vec_amd64.s. Slices that belong together have equal length;
+// the assembly in vec_amd64.s, act_amd64.s and norm_amd64.s. Slices that belong together have equal length;
 // the destination may be one of the sources unless a comment says otherwise.
 // Element-wise loops give each element the same bits wherever it stands, so
 // callers may cut the work anywhere.
@@ -109,6 +109,9 @@ func normalTail(x float32) (tail, density float32) {
 // gelu32 returns x*Phi(x), Phi the normal distribution function.
 func gelu32(x float32) float32 {
 	tail, _ := normalTail(x)
+	if tail == 0 { // infinity times 0 is NaN
+		return max(x, 0)
+	}
 	if x > 0 {
 		return x - x*tail
 	}
@@ -136,10 +139,10 @@ func siluGo(y, x []float32) {
 	}
 }
 
-// siluGrad32 returns the derivative of x*sigmoid(x): s*(1 + x*(1-s)).
+// siluGrad32 returns the derivative of x*sigmoid(x): s*(1 + x*(1-s)). sigmoid32 is cut at 87, and so is x.
 func siluGrad32(x float32) float32 {
 	s, c := sigmoid32(x)
-	return s * (1 + x*c)
+	return s * (1 + max(min(x, 87), -87)*c)
 }
 
 func siluGradGo(dx, dy, x []float32) {
@@ -151,6 +154,13 @@ func siluGradGo(dx, dy, x []float32) {
 func geluGo(y, x []float32) {
 	for i, v := range x {
 		y[i] = gelu32(v)
+	}
+}
+
+// gegluGo: y = value * gelu(gate).
+func gegluGo(y, value, gate []float32) {
+	for i, v := range gate {
+		y[i] = gelu32(v) * value[i]
 	}
 }
 
@@ -221,6 +231,25 @@ func sumGo(x []float32) float64 {
 		s[l] += float64(x[i])
 	}
 	return fold8(&s)
+}
+
+// sumsGo returns the sums of x and of its squares in float64, where a square is exact.
+func sumsGo(x []float32) (sum, squares float64) {
+	var s, q [8]float64
+	i := 0
+	for ; i+8 <= len(x); i += 8 {
+		for l := range s {
+			v := float64(x[i+l])
+			s[l] += v
+			q[l] += v * v
+		}
+	}
+	for l := 0; i < len(x); i, l = i+1, l+1 {
+		v := float64(x[i])
+		s[l] += v
+		q[l] += v * v
+	}
+	return fold8(&s), fold8(&q)
 }
 
 // sumSquaresGo returns sum((x-m)^2) in float64.

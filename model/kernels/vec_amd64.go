@@ -4,8 +4,8 @@ package kernels
 
 import "unsafe"
 
-// The bodies in vec_amd64.s equal the loops of the same name in vec.go, which
-// specify them; only the rounding differs (fused multiply-add, lanes of a sum).
+// The bodies in vec_amd64.s, act_amd64.s and norm_amd64.s equal the loops of the same name in vec.go, which specify them; only
+// the rounding differs (fused multiply-add, lanes of a sum), and the polynomials of some exponentials and normal tails.
 // Slices are cut to one length before their pointers are handed over.
 
 // simd says whether the assembly is in use; a wider engine has AVX2 too.
@@ -60,6 +60,19 @@ func vecGELU(y, x []float32) {
 	}
 	y = y[:len(x)]
 	geluAVX2(ptr(y), ptr(x), len(x))
+}
+
+//go:noescape
+func gegluAVX2(y, value, gate *float32, n int)
+
+func vecGEGLU(y, value, gate []float32) {
+	if !simd() {
+		gegluGo(y, value, gate)
+		return
+	}
+	y = y[:len(gate)]
+	value = value[:len(gate)]
+	gegluAVX2(ptr(y), ptr(value), ptr(gate), len(gate))
 }
 
 //go:noescape
@@ -184,6 +197,30 @@ func vecSum(x []float32) float64 {
 		return sumGo(x)
 	}
 	return sumAVX2(ptr(x), len(x))
+}
+
+//go:noescape
+func sumsAVX2(x *float32, n int) (sum, squares float64)
+
+func vecSums(x []float32) (sum, squares float64) {
+	if !simd() {
+		return sumsGo(x)
+	}
+	return sumsAVX2(ptr(x), len(x))
+}
+
+//go:noescape
+func layerNormAVX2(y, x, gamma, beta *float32, rows, c int, eps float64)
+
+func vecLayerNorm(y, x, gamma, beta []float32, eps float64) {
+	rows, c := len(x)/len(gamma), len(gamma)
+	if !simd() || c%16 != 0 {
+		layerNormGo(y, x, gamma, beta, eps)
+		return
+	}
+	y = y[:rows*c]
+	beta = beta[:c]
+	layerNormAVX2(ptr(y), ptr(x), ptr(gamma), ptr(beta), rows, c, eps)
 }
 
 //go:noescape

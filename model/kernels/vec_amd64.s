@@ -1,28 +1,16 @@
 //go:build amd64 && !noasm
 
 #include "textflag.h"
+#include "vec_amd64.h"
 
 // AVX2 and FMA bodies of the loops in vec.go. Every element-wise loop treats its
 // last n%8 elements with masked loads and stores and the same arithmetic, so an
 // element's bits do not depend on its place.
 
-// VEC(name, v) makes a constant of eight equal floats, for use as an operand.
-#define VEC(name, v) \
-	DATA name<>+0(SB)/4, v; \
-	DATA name<>+4(SB)/4, v; \
-	DATA name<>+8(SB)/4, v; \
-	DATA name<>+12(SB)/4, v; \
-	DATA name<>+16(SB)/4, v; \
-	DATA name<>+20(SB)/4, v; \
-	DATA name<>+24(SB)/4, v; \
-	DATA name<>+28(SB)/4, v; \
-	GLOBL name<>(SB), RODATA|NOPTR, $32
-
 VEC(one, $1.0)
 VEC(half, $0.5)
 VEC(minusHalf, $-0.5)
 VEC(abs, $0x7fffffff)
-VEC(sign, $0x80000000)
 VEC(minusInf, $0xff800000)
 VEC(bias, $127)
 
@@ -47,7 +35,6 @@ VEC(expMax, $89.0)
 VEC(expMin, $-104.0)
 // exp(-88) is below half the smallest normal number: it and all below become 0.
 VEC(expFlush, $-88.0)
-VEC(sigmoidMax, $87.0)
 
 // The normal tail's constants: see vec.go.
 VEC(tailP, $0.25)
@@ -62,26 +49,6 @@ VEC(r6, $-0.0794937276531)
 VEC(r7, $0.207597715863)
 VEC(r8, $-0.17077846027)
 VEC(r9, $0.0416297768871)
-
-// tails<> holds eight words of ones and eight of zeros; the eight that begin
-// n words before the zeros are the mask of n elements.
-DATA tails<>+0(SB)/8, $0xffffffffffffffff
-DATA tails<>+8(SB)/8, $0xffffffffffffffff
-DATA tails<>+16(SB)/8, $0xffffffffffffffff
-DATA tails<>+24(SB)/8, $0xffffffffffffffff
-DATA tails<>+32(SB)/8, $0
-DATA tails<>+40(SB)/8, $0
-DATA tails<>+48(SB)/8, $0
-DATA tails<>+56(SB)/8, $0
-GLOBL tails<>(SB), RODATA|NOPTR, $64
-
-// TAILMASK: Y13 = mask of the first CX elements, 0 < CX < 8. Clobbers AX, DX.
-#define TAILMASK \
-	LEAQ tails<>+32(SB), AX; \
-	MOVQ CX, DX; \
-	SHLQ $2, DX; \
-	SUBQ DX, AX; \
-	VMOVUPS (AX), Y13
 
 // REDUCE: x = x - n*ln(2) and n as a float; p = exp(x) by the polynomial.
 #define REDUCE(x, n, p) \
@@ -134,13 +101,6 @@ GLOBL tails<>(SB), RODATA|NOPTR, $64
 	VMULPS n, x, x; \
 	VFMADD213PS n, p, x
 
-// SIGMOIDDEN: e = exp(-z) for z > -87, else exp(87); d = 1 + e. Y14 = sigmoidMax.
-#define SIGMOIDDEN(z, e, d, n) \
-	VXORPS sign<>(SB), z, e; \
-	VMINPS e, Y14, e; \
-	EXPFLUSH(e, n, d); \
-	VADDPS one<>(SB), e, d
-
 // TAIL: from a = |x|: e = exp(-a*a/2), q = P(Z > a). Clobbers n, p.
 #define TAIL(a, e, q, n, p) \
 	VMULPS a, a, e; \
@@ -164,65 +124,6 @@ GLOBL tails<>(SB), RODATA|NOPTR, $64
 	VMULPS e, q, q; \
 	VMULPS half<>(SB), q, q
 
-// Loops. BODY1 maps Y0 to Y0; BODY2 maps Y0 (from SI) and Y1 (from BX) to Y0.
-#define LOOP1(BODY) \
-loop: \
-	CMPQ CX, $8; \
-	JLT  tail; \
-	VMOVUPS (SI), Y0; \
-	BODY; \
-	VMOVUPS Y0, (DI); \
-	ADDQ $32, SI; \
-	ADDQ $32, DI; \
-	SUBQ $8, CX; \
-	JMP  loop; \
-tail: \
-	TESTQ CX, CX; \
-	JZ   done; \
-	TAILMASK; \
-	VMASKMOVPS (SI), Y13, Y0; \
-	BODY; \
-	VMASKMOVPS Y0, Y13, (DI); \
-done: \
-	VZEROUPPER; \
-	RET
-
-#define LOOP2(BODY) \
-loop: \
-	CMPQ CX, $8; \
-	JLT  tail; \
-	VMOVUPS (SI), Y0; \
-	VMOVUPS (BX), Y1; \
-	BODY; \
-	VMOVUPS Y0, (DI); \
-	ADDQ $32, SI; \
-	ADDQ $32, BX; \
-	ADDQ $32, DI; \
-	SUBQ $8, CX; \
-	JMP  loop; \
-tail: \
-	TESTQ CX, CX; \
-	JZ   done; \
-	TAILMASK; \
-	VMASKMOVPS (SI), Y13, Y0; \
-	VMASKMOVPS (BX), Y13, Y1; \
-	BODY; \
-	VMASKMOVPS Y0, Y13, (DI); \
-done: \
-	VZEROUPPER; \
-	RET
-
-#define ARGS1 \
-	MOVQ y+0(FP), DI; \
-	MOVQ x+8(FP), SI; \
-	MOVQ n+16(FP), CX
-
-#define ARGS2 \
-	MOVQ y+0(FP), DI; \
-	MOVQ a+8(FP), SI; \
-	MOVQ b+16(FP), BX; \
-	MOVQ n+24(FP), CX
-
 // func expAVX2(y, x *float32, n int)
 TEXT ·expAVX2(SB), NOSPLIT, $0-24
 	ARGS1
@@ -230,17 +131,6 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-24
 	VMOVUPS expMin<>(SB), Y14
 #define BODYEXP EXP(Y0, Y1, Y2, Y3)
 	LOOP1(BODYEXP)
-
-#define BODYSILU \
-	SIGMOIDDEN(Y0, Y1, Y2, Y3); \
-	VDIVPS Y2, Y0, Y0
-
-// func siluAVX2(y, x *float32, n int)
-TEXT ·siluAVX2(SB), NOSPLIT, $0-24
-	ARGS1
-	VMOVUPS expFlush<>(SB), Y15
-	VMOVUPS sigmoidMax<>(SB), Y14
-	LOOP1(BODYSILU)
 
 #define BODYAFFINE VFMADD213PS Y12, Y11, Y0
 
@@ -250,154 +140,6 @@ TEXT ·affineAVX2(SB), NOSPLIT, $0-32
 	VBROADCASTSS a+24(FP), Y11
 	VBROADCASTSS b+28(FP), Y12
 	LOOP1(BODYAFFINE)
-
-#define BODYAFFINESILU \
-	BODYAFFINE; \
-	BODYSILU
-
-// func affineSiLUAVX2(y, x *float32, n int, a, b float32)
-TEXT ·affineSiLUAVX2(SB), NOSPLIT, $0-32
-	ARGS1
-	VBROADCASTSS a+24(FP), Y11
-	VBROADCASTSS b+28(FP), Y12
-	VMOVUPS expFlush<>(SB), Y15
-	VMOVUPS sigmoidMax<>(SB), Y14
-	LOOP1(BODYAFFINESILU)
-
-// Y0 = dy, Y1 = z: s = 1/(1+e), Y0 = dy * s*(1 + z*e*s).
-#define BODYSILUGRAD \
-	SIGMOIDDEN(Y1, Y2, Y3, Y4); \
-	VMOVUPS one<>(SB), Y4; \
-	VDIVPS Y3, Y4, Y3; \
-	VMULPS Y3, Y2, Y2; \
-	VFMADD213PS Y4, Y2, Y1; \
-	VMULPS Y3, Y1, Y1; \
-	VMULPS Y1, Y0, Y0
-
-// func siluGradAVX2(dx, dy, x *float32, n int)
-TEXT ·siluGradAVX2(SB), NOSPLIT, $0-32
-	ARGS2
-	VMOVUPS expFlush<>(SB), Y15
-	VMOVUPS sigmoidMax<>(SB), Y14
-	LOOP2(BODYSILUGRAD)
-
-#define BODYAFFINESILUGRAD \
-	VFMADD213PS Y12, Y11, Y1; \
-	BODYSILUGRAD
-
-// func affineSiLUGradAVX2(dz, dy, x *float32, n int, a, b float32)
-TEXT ·affineSiLUGradAVX2(SB), NOSPLIT, $0-40
-	ARGS2
-	VBROADCASTSS a+32(FP), Y11
-	VBROADCASTSS b+36(FP), Y12
-	VMOVUPS expFlush<>(SB), Y15
-	VMOVUPS sigmoidMax<>(SB), Y14
-	LOOP2(BODYAFFINESILUGRAD)
-
-// gelu(x) = max(x,0) - |x|*P(Z > |x|).
-#define BODYGELU \
-	VANDPS abs<>(SB), Y0, Y1; \
-	TAIL(Y1, Y2, Y3, Y4, Y5); \
-	VXORPS Y5, Y5, Y5; \
-	VMAXPS Y0, Y5, Y0; \
-	VFNMADD231PS Y1, Y3, Y0
-
-// BODYGELU2 is BODYGELU for Y0 and Y6 at once: each chain is long and waits for itself, so the two are woven together.
-#define BODYGELU2 \
-	VANDPS abs<>(SB), Y0, Y1; \
-	VANDPS abs<>(SB), Y6, Y7; \
-	VMULPS Y1, Y1, Y2; \
-	VMULPS Y7, Y7, Y8; \
-	VMULPS minusHalf<>(SB), Y2, Y2; \
-	VMULPS minusHalf<>(SB), Y8, Y8; \
-	VMAXPS Y2, Y15, Y2; \
-	VMAXPS Y8, Y15, Y8; \
-	VMOVUPS magicBias<>(SB), Y4; \
-	VMOVUPS magicBias<>(SB), Y10; \
-	VFMADD231PS log2e<>(SB), Y2, Y4; \
-	VFMADD231PS log2e<>(SB), Y8, Y10; \
-	VSUBPS magicBias<>(SB), Y4, Y5; \
-	VSUBPS magicBias<>(SB), Y10, Y11; \
-	VFNMADD231PS ln2hi<>(SB), Y5, Y2; \
-	VFNMADD231PS ln2hi<>(SB), Y11, Y8; \
-	VFNMADD231PS ln2lo<>(SB), Y5, Y2; \
-	VFNMADD231PS ln2lo<>(SB), Y11, Y8; \
-	VPSLLD $23, Y4, Y4; \
-	VPSLLD $23, Y10, Y10; \
-	VMOVUPS f6<>(SB), Y5; \
-	VMOVUPS f6<>(SB), Y11; \
-	VFMADD213PS f5<>(SB), Y2, Y5; \
-	VFMADD213PS f5<>(SB), Y8, Y11; \
-	VFMADD213PS f4<>(SB), Y2, Y5; \
-	VFMADD213PS f4<>(SB), Y8, Y11; \
-	VFMADD213PS f3<>(SB), Y2, Y5; \
-	VFMADD213PS f3<>(SB), Y8, Y11; \
-	VFMADD213PS e2<>(SB), Y2, Y5; \
-	VFMADD213PS e2<>(SB), Y8, Y11; \
-	VFMADD213PS one<>(SB), Y2, Y5; \
-	VFMADD213PS one<>(SB), Y8, Y11; \
-	VMULPS Y4, Y2, Y2; \
-	VMULPS Y10, Y8, Y8; \
-	VFMADD213PS Y4, Y5, Y2; \
-	VFMADD213PS Y10, Y11, Y8; \
-	VMOVUPS one<>(SB), Y4; \
-	VMOVUPS one<>(SB), Y10; \
-	VMOVUPS Y4, Y5; \
-	VMOVUPS Y10, Y11; \
-	VFMADD231PS tailP<>(SB), Y1, Y4; \
-	VFMADD231PS tailP<>(SB), Y7, Y10; \
-	VDIVPS Y4, Y5, Y4; \
-	VDIVPS Y10, Y11, Y10; \
-	VMOVUPS r9<>(SB), Y3; \
-	VMOVUPS r9<>(SB), Y9; \
-	VFMADD213PS r8<>(SB), Y4, Y3; \
-	VFMADD213PS r8<>(SB), Y10, Y9; \
-	VFMADD213PS r7<>(SB), Y4, Y3; \
-	VFMADD213PS r7<>(SB), Y10, Y9; \
-	VFMADD213PS r6<>(SB), Y4, Y3; \
-	VFMADD213PS r6<>(SB), Y10, Y9; \
-	VFMADD213PS r5<>(SB), Y4, Y3; \
-	VFMADD213PS r5<>(SB), Y10, Y9; \
-	VFMADD213PS r4<>(SB), Y4, Y3; \
-	VFMADD213PS r4<>(SB), Y10, Y9; \
-	VFMADD213PS r3<>(SB), Y4, Y3; \
-	VFMADD213PS r3<>(SB), Y10, Y9; \
-	VFMADD213PS r2<>(SB), Y4, Y3; \
-	VFMADD213PS r2<>(SB), Y10, Y9; \
-	VFMADD213PS r1<>(SB), Y4, Y3; \
-	VFMADD213PS r1<>(SB), Y10, Y9; \
-	VFMADD213PS r0<>(SB), Y4, Y3; \
-	VFMADD213PS r0<>(SB), Y10, Y9; \
-	VMULPS Y4, Y3, Y3; \
-	VMULPS Y10, Y9, Y9; \
-	VMULPS Y2, Y3, Y3; \
-	VMULPS Y8, Y9, Y9; \
-	VMULPS half<>(SB), Y3, Y3; \
-	VMULPS half<>(SB), Y9, Y9; \
-	VXORPS Y5, Y5, Y5; \
-	VXORPS Y11, Y11, Y11; \
-	VMAXPS Y0, Y5, Y0; \
-	VMAXPS Y6, Y11, Y6; \
-	VFNMADD231PS Y1, Y3, Y0; \
-	VFNMADD231PS Y7, Y9, Y6
-
-// func geluAVX2(y, x *float32, n int)
-TEXT ·geluAVX2(SB), NOSPLIT, $0-24
-	ARGS1
-	VMOVUPS expFlush<>(SB), Y15
-pairs:
-	CMPQ CX, $16
-	JLT  loop
-	VMOVUPS (SI), Y0
-	VMOVUPS 32(SI), Y6
-	BODYGELU2
-	VMOVUPS Y0, (DI)
-	VMOVUPS Y6, 32(DI)
-	ADDQ $64, SI
-	ADDQ $64, DI
-	SUBQ $16, CX
-	JMP  pairs
-	LOOP1(BODYGELU)
 
 // Y0 = dy, Y1 = x: Y0 = dy * (Phi(x) + x*phi(x)).
 #define BODYGELUGRAD \
@@ -633,7 +375,7 @@ eight:
 tail:
 	TESTQ CX, CX
 	JZ   fold
-	TAILMASK
+	TAILMASK(Y13)
 	VMASKMOVPS (SI), Y13, Y3
 	VBLENDVPS Y13, Y3, Y2, Y3
 	VMAXPS Y3, Y0, Y0
@@ -671,7 +413,7 @@ loop:
 tail:
 	TESTQ CX, CX
 	JZ   fold
-	TAILMASK
+	TAILMASK(Y13)
 	VMASKMOVPS (SI), Y13, Y0
 	VFMSUB213PS Y12, Y11, Y0
 	EXPFLUSH(Y0, Y1, Y2)
@@ -761,7 +503,7 @@ loop:
 tail:
 	TESTQ CX, CX
 	JZ   done
-	TAILMASK
+	TAILMASK(Y13)
 	VMASKMOVPS (DI), Y13, Y0
 	VMASKMOVPS (SI), Y13, Y1
 	VMASKMOVPS (R8), Y13, Y2

@@ -8,6 +8,7 @@ func vecExp(y, x []float32)                                 { expGo(y, x) }
 func vecSiLU(y, x []float32)                                { siluGo(y, x) }
 func vecSiLUGrad(dx, dy, x []float32)                       { siluGradGo(dx, dy, x) }
 func vecGELU(y, x []float32)                                { geluGo(y, x) }
+func vecGEGLU(y, value, gate []float32)                     { gegluGo(y, value, gate) }
 func vecGELUGrad(dx, dy, x []float32)                       { geluGradGo(dx, dy, x) }
 func vecAffine(y, x []float32, a, b float32)                { affineGo(y, x, a, b) }
 func vecAffineSiLU(y, x []float32, a, b float32)            { affineSiLUGo(y, x, a, b) }
@@ -17,6 +18,7 @@ func vecAdd(y, a, b []float32)                              { addGo(y, a, b) }
 func vecMul(y, a, b []float32)                              { mulGo(y, a, b) }
 func vecAxpy(y, x []float32, a float32)                     { axpyGo(y, x, a) }
 func vecSum(x []float32) float64                            { return sumGo(x) }
+func vecSums(x []float32) (sum, squares float64)            { return sumsGo(x) }
 func vecSumSquares(x []float32, m float64) float64          { return sumSquaresGo(x, m) }
 func vecDot(x, y []float32) float64                         { return dotGo(x, y) }
 func vecMax(x []float32) float32                            { return maxGo(x) }
@@ -24,6 +26,8 @@ func vecExpSum(y, x []float32, s, m float32) float32        { return expSumGo(y,
 func vecLerp(y, a, b []float32, u, v float32)               { lerpGo(y, a, b, u, v) }
 func vecAccumulate(acc []float64, x []float32)              { accumulateGo(acc, x) }
 func vecAdam(param, grad, m, v []float32, c *adamConstants) { adamGo(param, grad, m, v, c) }
+
+func vecLayerNorm(y, x, gamma, beta []float32, eps float64) { layerNormGo(y, x, gamma, beta, eps) }
 
 func vecGatherLerp(y, x []float32, a *lerpAxis) { gatherLerpGo(y, x, a) }
 

@@ -26,8 +26,9 @@ type groupNorm struct {
 	noScratch
 }
 
-func (k groupNorm) inputs() int  { return 3 }
-func (k groupNorm) shape() []int { return k.Out }
+func (k groupNorm) inputs() int    { return 3 }
+func (k groupNorm) shape() []int   { return k.Out }
+func (k groupNorm) inPlace() []int { return []int{0} }
 func (k groupNorm) run(e *Env, dst []float32, src [][]float32) {
 	kernels.GroupNormForward(e.Pool, k.G, dst, src[0], src[1], src[2])
 }
@@ -74,8 +75,9 @@ type layerNorm struct {
 	noScratch
 }
 
-func (k layerNorm) inputs() int  { return 3 }
-func (k layerNorm) shape() []int { return k.Out }
+func (k layerNorm) inputs() int    { return 3 }
+func (k layerNorm) shape() []int   { return k.Out }
+func (k layerNorm) inPlace() []int { return []int{0} }
 func (k layerNorm) run(e *Env, dst []float32, src [][]float32) {
 	kernels.LayerNormForward(e.Pool, k.L, dst, src[0], src[1], src[2])
 }
