@@ -8,7 +8,7 @@ import (
 )
 
 // TestRunsAllocateNothing holds that convolutions, linear layers, attention and the Fourier filter allocate nothing once their plans
-// and loops are kept, in every mode, with and without packed weights.
+// and loops are kept, in every mode, with and without packed weights; nor do the gradients of the first two, which have no modes.
 func TestRunsAllocateNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector drops what is kept to be used again")
@@ -46,8 +46,13 @@ func TestRunsAllocateNothing(t *testing.T) {
 						k.Pack(p, a.Packed, w)
 					}
 					check(fmt.Sprint(c, " with all that may follow"), func() { ConvRun(p, c, a) })
+					if m == Float32 {
+						data, weight := make([]float32, c.ScratchData(threads)), make([]float32, c.ScratchWeight(threads))
+						check(fmt.Sprint(c, " backward to the input"), func() { ConvBackwardData(p, c, x, y, w, data) })
+						check(fmt.Sprint(c, " backward to the weights"), func() { ConvBackwardWeight(p, c, w, y, x, weight) })
+					}
 				}
-				for _, l := range []Linear{{T: 1, K: 32, O: 64}, {T: 7, K: 33, O: 19}, {T: 200, K: 96, O: 64}, {T: 400, K: 256, O: 24}} {
+				for _, l := range []Linear{{T: 1, K: 32, O: 64}, {T: 7, K: 33, O: 19}, {T: 200, K: 96, O: 64}, {T: 400, K: 256, O: 24}, {T: 1100, K: 24, O: 96}} {
 					l.Math = m
 					x, w, y := uniform(r, l.T*l.K), uniform(r, l.O*l.K), make([]float32, l.T*l.O)
 					a := LinearArgs{Y: y, X: x, W: w, Bias: uniform(r, l.O), Scratch: make([]float32, l.Scratch(threads))}
@@ -56,6 +61,11 @@ func TestRunsAllocateNothing(t *testing.T) {
 					a.Packed, a.Residual = make([]float32, k.Floats()), y
 					k.Pack(p, a.Packed, w)
 					check(fmt.Sprint(l, " packed"), func() { LinearRun(p, l, a) })
+					if m == Float32 {
+						check(fmt.Sprint(l, " backward to the input"), func() { LinearBackwardData(p, l, x, y, w, a.Scratch) })
+						check(fmt.Sprint(l, " backward to the weights"), func() { LinearBackwardWeight(p, l, w, y, x, a.Scratch) })
+						check(fmt.Sprint(l, " packing"), func() { k.Pack(p, a.Packed, w) })
+					}
 				}
 				at := Attention{N: 2, Heads: 2, Tq: 33, Tk: 20, D: 16, Math: m}
 				q, kv, o := uniform(r, 2*33*32), uniform(r, 2*20*32), make([]float32, 2*33*32)

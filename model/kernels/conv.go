@@ -258,7 +258,7 @@ var directJobs = sync.Pool{New: func() any { return new(directJob) }}
 // images computes some images, on one worker or, without one, on all threads.
 func (j *directJob) images(n, count int, b []float32, step, worker int) {
 	k, c := j.k, &j.c
-	plane, nr := k.oh*k.ow, 2*k.e.vec
+	plane := k.oh * k.ow
 	w := product{pool: j.pool, a: j.a.W, ars: k.k(), off: j.off, bias: j.bias, biasStep: j.perN, dst: j.a.Y[n*c.Cout*plane:], dstStep: c.Cout * plane, b: b, bStep: step, images: count, silu: j.a.SiLU}
 	if j.a.Residual != nil {
 		w.residual = j.a.Residual[n*c.Cout*plane:]
@@ -270,11 +270,15 @@ func (j *directJob) images(n, count int, b []float32, step, worker int) {
 		k.compute(&w, 0, c.Cout, 0, k.columns(), j.buffers(worker))
 		return
 	}
-	g := splitGrid(j.pool.Threads(), c.Cout, k.columns()*nr)
+	mr := k.e.mr
+	if k.wide() {
+		mr = 4
+	}
+	g := splitTiles(j.pool.Threads(), c.Cout, k.columns()*k.nr, mr, k.nr)
 	each(j.pool, g.units(), directPiece{j, w, g}, func(s *directPiece, worker, u int) {
 		i0, i1, j0, j1 := s.g.unit(u)
-		nr := 2 * s.j.k.e.vec
-		s.j.k.compute(&s.w, i0, i1, j0/nr, j1/nr, s.j.buffers(worker))
+		k := s.j.k
+		k.compute(&s.w, i0, i1, j0/k.nr, j1/k.nr, s.j.buffers(worker))
 	})
 }
 

@@ -1,5 +1,7 @@
 package kernels
 
+import "sync"
+
 // The gradient with respect to the input is, for every phase of the stride, a stride-1 correlation over dy: dx row i receives
 // dy row (i + PadTop - u*DilH)/StrideH from every kernel row u for which that is whole. Nothing is multiplied by the zeros
 // that a stride would stuff in between.
@@ -10,6 +12,7 @@ type dataPhase struct {
 	h, w       int // how many of each
 	us, vs     []int
 	rows, cols []int // where kernel rows us and columns vs find dy, relative to the phase's own index
+	taps       []int // the kernel's positions us x vs
 }
 
 // phaseTaps returns the kernel positions that reach outputs first, first+stride, ..., and the shifts of their sources.
@@ -32,6 +35,11 @@ func (c Conv) dataPhases() ([]dataPhase, frame) {
 		for q := range min(c.StrideW, c.W) {
 			vs, cols := phaseTaps(q, c.KW, c.PadLeft, c.DilW, c.StrideW)
 			ph := dataPhase{row: r, col: q, h: ceilDiv(c.H-r, c.StrideH), w: ceilDiv(c.W-q, c.StrideW), us: us, vs: vs, rows: rows, cols: cols}
+			for _, u := range us {
+				for _, v := range vs {
+					ph.taps = append(ph.taps, u*c.KW+v)
+				}
+			}
 			list = append(list, ph)
 			if len(us) == 0 || len(vs) == 0 {
 				continue
@@ -51,7 +59,7 @@ func (c Conv) dataPhases() ([]dataPhase, frame) {
 	return list, newFrame(c.Cout, c.OutH(), c.OutW(), max(maxH, 1), max(maxW, 1), 1, 1, []int{lowR, highR}, []int{lowC, highC})
 }
 
-// dataPlan is everything about ConvBackwardData that follows from the shape.
+// dataPlan is everything about ConvBackwardData that follows from the shape. It is shared, and nobody may change it.
 type dataPlan struct {
 	phases []dataPhase
 	corr   []*correlation // nil where no tap reaches the phase
@@ -61,8 +69,16 @@ type dataPlan struct {
 	plane  int  // floats of all phases of one channel; 0 when dx is written directly
 }
 
-func (c Conv) dataPlan() dataPlan {
-	p := dataPlan{}
+var dataPlans plans[correlationKey, *dataPlan]
+
+// dataPlan returns the plan, which is kept.
+func (c Conv) dataPlan() *dataPlan {
+	c.N, c.Math = 1, Float32 // it depends on neither
+	return dataPlans.get(correlationKey{c, active}, func(k correlationKey) *dataPlan { return k.c.newDataPlan() })
+}
+
+func (c Conv) newDataPlan() *dataPlan {
+	p := &dataPlan{}
 	p.phases, p.frame = c.dataPhases()
 	p.raw = p.frame.whole()
 	for _, ph := range p.phases {
@@ -104,16 +120,23 @@ func (c Conv) adjoint() (Conv, bool) {
 
 // turn writes the adjoint's weights: t[i, o, u, v] = w[o, i, KH-1-u, KW-1-v].
 func (c Conv) turn(p *Pool, t, w []float32) {
-	size := c.KH * c.KW
-	p.Run(c.Cin, func(i int) {
-		to := t[i*c.Cout*size:][:c.Cout*size]
+	each(p, c.Cin, turning{c, t, w}, func(s *turning, _, i int) {
+		c := &s.c
+		size := c.KH * c.KW
+		to := s.t[i*c.Cout*size:][:c.Cout*size]
 		for o := range c.Cout {
-			from := w[(o*c.Cin+i)*size:][:size]
+			from := s.w[(o*c.Cin+i)*size:][:size]
 			for k, v := range from {
 				to[o*size+size-1-k] = v
 			}
 		}
 	})
+}
+
+// turning is the state of turn's loop.
+type turning struct {
+	c    Conv
+	t, w []float32
 }
 
 // ScratchData returns how many floats of scratch ConvBackwardData wants with a pool of the given number of threads.
@@ -156,73 +179,92 @@ func ConvBackwardData(p *Pool, c Conv, dx, dy, w, scratch []float32) {
 // dataDirect is ConvBackwardData as implicit matrix products.
 func (c Conv) dataDirect(p *Pool, dx, dy, w, scratch []float32) {
 	c = c.flat()
-	threads := p.Threads()
-	plan := c.dataPlan()
+	threads, plan := p.Threads(), c.dataPlan()
 	s := carver{scratch}
-	weights := make([][]float32, len(plan.phases))
-	offsets := make([][]int32, len(plan.phases))
-	for i, k := range plan.corr {
+	j := dataJobs.Get().(*dataJob)
+	*j = dataJob{dataPlan: plan, pool: p, c: c, w: w, dx: dx, weights: j.weights[:0], offsets: j.offsets[:0]}
+	for _, k := range plan.corr {
 		if k == nil {
+			j.offsets, j.weights = append(j.offsets, nil), append(j.weights, nil)
 			continue
 		}
-		offsets[i] = asInt32(s.take(k.k()))
-		k.offsets(offsets[i])
-		weights[i] = s.take(c.Cin * k.k())
+		off := asInt32(s.take(k.k()))
+		k.offsets(off)
+		j.offsets, j.weights = append(j.offsets, off), append(j.weights, s.take(c.Cin*k.k()))
 	}
-	const channels = 16
-	p.Run(ceilDiv(c.Cin, channels), func(u int) {
-		for i, ph := range plan.phases {
-			if plan.corr[i] != nil {
-				c.turnWeights(weights[i], w, ph.us, ph.vs, u*channels, min((u+1)*channels, c.Cin))
-			}
-		}
-	})
+	each(p, ceilDiv(c.Cin, turnedAtOnce), j, turnSome)
 	images := c.dataBatch(threads)
 	var frames []float32
 	if !plan.raw {
 		frames = plan.frame.empty(p, &s, images.frames())
 	}
-	size := roundUp(plan.work+c.Cin*plan.plane, 16)
-	work := s.take(threads * size)
-	in := c.Cin * c.H * c.W
-	images.run(p, active, &plan.frame, frames, dy, plan.raw, imageFunc(func(n, count int, b []float32, step, worker int) {
-		job := dataJob{dataPlan: &plan, c: c, weights: weights, offsets: offsets, dx: dx[n*in:], b: b, bStep: step, images: count}
-		if worker >= 0 {
-			job.run(0, c.Cin, work[worker*size:][:size])
-			return
-		}
-		rows := min(c.Cin, roundUp(ceilDiv(c.Cin, 2*threads), active.mr))
-		p.run(ceilDiv(c.Cin, rows), func(worker, u int) {
-			job.run(u*rows, min((u+1)*rows, c.Cin), work[worker*size:][:size])
-		})
-	}))
+	j.size = roundUp(plan.work+c.Cin*plan.plane, 16)
+	j.work = s.take(threads * j.size)
+	images.run(p, active, &plan.frame, frames, dy, plan.raw, j)
+	clear(j.weights) // so that it keeps nobody's memory
+	clear(j.offsets)
+	*j = dataJob{weights: j.weights, offsets: j.offsets}
+	dataJobs.Put(j)
 }
 
-// imageFunc is a function as an imageJob.
-type imageFunc func(n, count int, b []float32, step, worker int)
+// turnedAtOnce is how many input channels' weights are turned at a time.
+const turnedAtOnce = 16
 
-func (f imageFunc) images(n, count int, b []float32, step, worker int) { f(n, count, b, step, worker) }
+func turnSome(s **dataJob, _, u int) {
+	j := *s
+	for i, ph := range j.phases {
+		if j.corr[i] != nil {
+			j.c.turnWeights(j.weights[i], j.w, ph.taps, u*turnedAtOnce, min((u+1)*turnedAtOnce, j.c.Cin))
+		}
+	}
+}
 
-// dataJob is a dataPlan at work on consecutive images.
+// dataJob is a dataPlan at work.
 type dataJob struct {
 	*dataPlan
-	c             Conv
-	weights       [][]float32
-	offsets       [][]int32
-	dx, b         []float32
-	bStep, images int
+	pool    *Pool
+	c       Conv
+	w, dx   []float32
+	weights [][]float32 // of every phase, turned
+	offsets [][]int32
+	work    []float32 // of all workers, size each
+	size    int
 }
 
-// run computes input channels [i0,i1).
-func (d dataJob) run(i0, i1 int, work []float32) {
-	c, in := d.c, d.c.Cin*d.c.H*d.c.W
-	buffers, planes := work[:d.work], work[d.work:]
-	w := product{dst: d.dx, dstStep: in, b: d.b, bStep: d.bStep, images: d.images}
+// dataJobs keeps jobs between calls.
+var dataJobs = sync.Pool{New: func() any { return new(dataJob) }}
+
+// images computes some images, on one worker or, without one, on all threads.
+func (j *dataJob) images(n, count int, b []float32, step, worker int) {
+	s := dataPiece{j, n, count, step, j.c.Cin, b}
+	if worker >= 0 {
+		s.rows(worker, 0)
+		return
+	}
+	s.step = min(j.c.Cin, roundUp(ceilDiv(j.c.Cin, 2*j.pool.Threads()), active.mr))
+	each(j.pool, ceilDiv(j.c.Cin, s.step), s, (*dataPiece).rows)
+}
+
+// dataPiece is consecutive images, of which a piece of the work takes some input channels.
+type dataPiece struct {
+	*dataJob
+	n, count, bStep int
+	step            int // input channels at a time
+	b               []float32
+}
+
+// rows computes the u-th part of the input channels.
+func (d *dataPiece) rows(worker, u int) {
+	c, in := &d.c, d.c.Cin*d.c.H*d.c.W
+	i0, i1 := u*d.step, min((u+1)*d.step, c.Cin)
+	work, dx := d.work[worker*d.size:][:d.size], d.dx[d.n*in:]
+	buffers, planes := work[:d.dataPlan.work], work[d.dataPlan.work:]
+	w := product{dst: dx, dstStep: in, b: d.b, bStep: d.bStep, images: d.count}
 	if d.plane == 0 {
 		k := d.corr[0]
 		if k == nil { // the kernel never reaches the image
-			for n := range d.images {
-				clear(d.dx[n*in+i0*c.H*c.W : n*in+i1*c.H*c.W])
+			for n := range d.count {
+				clear(dx[n*in+i0*c.H*c.W : n*in+i1*c.H*c.W])
 			}
 			return
 		}
@@ -231,26 +273,33 @@ func (d dataJob) run(i0, i1 int, work []float32) {
 		return
 	}
 	// Phases are computed one after the other and then interleaved, image by image.
-	parts := make([][]float32, len(d.phases)) // nil means zeros
+	var few [16][]float32
+	parts := few[:0] // nil means zeros
+	if len(d.phases) > len(few) {
+		parts = make([][]float32, 0, len(d.phases))
+	}
 	w.images = 1
-	for n := range d.images {
+	for n := range d.count {
 		rest := planes
+		parts = parts[:0]
 		for i, k := range d.corr {
 			if k == nil {
+				parts = append(parts, nil)
 				continue
 			}
-			parts[i] = rest[:(i1-i0)*k.oh*k.ow]
-			rest = rest[len(parts[i]):]
+			own := rest[:(i1-i0)*k.oh*k.ow]
+			rest = rest[len(own):]
+			parts = append(parts, own)
 			w.a, w.ars, w.off = d.weights[i][i0*k.k():], k.k(), d.offsets[i]
-			w.dst, w.b = parts[i], d.b[n*d.bStep:]
+			w.dst, w.b = own, d.b[n*d.bStep:]
 			k.compute(&w, 0, i1-i0, 0, k.columns(), buffers)
 		}
-		c.interleave(d.dx[n*in+i0*c.H*c.W:n*in+i1*c.H*c.W], d.phases, parts, i1-i0)
+		c.interleave(dx[n*in+i0*c.H*c.W:n*in+i1*c.H*c.W], d.phases, parts, i1-i0)
 	}
 }
 
 // interleave writes the phases of m channels to their rows and columns of dx.
-func (c Conv) interleave(dx []float32, phases []dataPhase, parts [][]float32, m int) {
+func (c *Conv) interleave(dx []float32, phases []dataPhase, parts [][]float32, m int) {
 	for i := 0; i < len(phases); i++ {
 		ph := phases[i]
 		pair := c.StrideW == 2 && ph.col == 0 && i+1 < len(phases) && phases[i+1].col == 1 && parts[i] != nil && parts[i+1] != nil
@@ -286,18 +335,12 @@ func (c Conv) interleave(dx []float32, phases []dataPhase, parts [][]float32, m 
 	}
 }
 
-// turnWeights writes rows [i0,i1) of A[i, (o,u,v)] = w[o, i, us[u], vs[v]].
-func (c Conv) turnWeights(a, w []float32, us, vs []int, i0, i1 int) {
+// turnWeights writes rows [i0,i1) of A[i, (o,t)] = w[o, i, taps[t]].
+func (c *Conv) turnWeights(a, w []float32, taps []int, i0, i1 int) {
 	size := c.KH * c.KW
 	if size == 1 {
 		transposeFast(active, a[i0*c.Cout:], c.Cout, w[i0:], c.Cin, c.Cout, i1-i0)
 		return
-	}
-	var taps []int
-	for _, u := range us {
-		for _, v := range vs {
-			taps = append(taps, u*c.KW+v)
-		}
 	}
 	const block = 32 // output channels whose weights stay in the first-level cache
 	for o0 := 0; o0 < c.Cout; o0 += block {

@@ -11,13 +11,13 @@ import (
 func silu64(x float64) float64 { return x / (1 + math.Exp(-x)) }
 
 // fusedCases are convolutions of every kind that ConvRun knows: direct (frames, panels and images read in place, strided,
-// pointwise), Winograd by blocks of tiles and by strips of outputs, with one and several sub-kernels.
+// pointwise), Winograd by blocks of tiles (one and several of a frame) and by strips of outputs, with one and several sub-kernels.
 func fusedCases() []Conv {
 	wide := square(2, 18, 17, 12, 3, 1, 2)
 	wide.W = 29
 	return []Conv{
 		square(3, 9, 7, 11, 3, 1, 1), square(2, 6, 14, 16, 3, 2, 1), square(5, 20, 18, 8, 1, 1, 1), square(2, 300, 10, 7, 1, 1, 1), square(2, 36, 164, 5, 3, 2, 1), square(3, 300, 168, 4, 1, 1, 1),
-		square(3, 24, 20, 13, 3, 1, 1), wide, square(2, 17, 25, 14, 5, 1, 2), square(1, 16, 16, 15, 7, 1, 1), square(2, 200, 176, 5, 3, 1, 1), square(2, 100, 88, 6, 5, 1, 1),
+		square(3, 24, 20, 13, 3, 1, 1), wide, square(2, 17, 25, 14, 5, 1, 2), square(1, 16, 16, 15, 7, 1, 1), square(2, 200, 176, 5, 3, 1, 1), square(2, 100, 88, 6, 5, 1, 1), square(2, 20, 24, 14, 3, 1, 3), square(1, 200, 176, 11, 3, 1, 2), square(2, 12, 20, 14, 3, 1, 1), square(1, 16, 20, 40, 3, 1, 6),
 	}
 }
 
@@ -181,30 +181,46 @@ func TestWinogradProduct(t *testing.T) {
 		r := rand.New(rand.NewPCG(41, 1))
 		for _, width := range widths {
 			for tiles := 1; tiles <= 13; tiles++ {
-				n, ldv, ldm := 8*(1+r.IntN(9)), 0, width+8*r.IntN(3)
-				ldv = n + 8*r.IntN(2)
-				v, u, add := uniform(r, tiles*ldv), uniform(r, n*width), tiles%2 == 0
-				m, guard := fenced(t, "m", (tiles-1)*ldm+width)
-				old := uniform(r, len(m))
-				if add {
-					copy(m, old)
+				n, add := 8*(1+r.IntN(9)), tiles%2 == 0
+				mTile, mLane, vTile, vLane := width+8*r.IntN(3), winogradLane, n+8*r.IntN(2), winogradLane
+				if width >= 16 && e.kind == avx2 {
+					mTile, mLane, vTile, vLane = winogradLane, winogradLane*(tiles+1+r.IntN(3)), winogradLane, winogradLane*(tiles+r.IntN(3))
 				}
-				winogradProduct(e, m, ldm, v, ldv, u, width, tiles, n, add)
+				mAt := func(t, o int) int { return t*mTile + o/winogradLane*mLane + o%winogradLane }
+				vAt := func(t, p int) int { return t*vTile + p/winogradLane*vLane + p%winogradLane }
+				v, u := uniform(r, vAt(tiles-1, n-1)+1), uniform(r, n*width)
+				m, guard := fenced(t, "m", mAt(tiles-1, width-1)+1)
+				old := uniform(r, len(m))
+				copy(m, old)
+				winogradProduct(e, m, mTile, mLane, v, vTile, vLane, u, width, tiles, n, add)
 				guard()
+				written := 0
 				for i := range tiles {
 					for o := range width {
 						want, scale := 0.0, 1.0
 						if add {
-							want = float64(old[i*ldm+o])
+							want = float64(old[mAt(i, o)])
 						}
 						for p := range n {
-							term := float64(v[i*ldv+p]) * float64(u[p*width+o])
+							term := float64(v[vAt(i, p)]) * float64(u[p*width+o])
 							want, scale = want+term, scale+math.Abs(term)
 						}
-						if got := float64(m[i*ldm+o]); !(math.Abs(got-want) <= 1e-6*scale) {
+						if got := float64(m[mAt(i, o)]); !(math.Abs(got-want) <= 1e-6*scale) {
 							t.Fatalf("width %d, tile %d of %d, output %d: %g, want %g", width, i, tiles, o, got, want)
 						}
+						if m[mAt(i, o)] != old[mAt(i, o)] {
+							written++
+						}
 					}
+				}
+				changed := 0
+				for i := range m {
+					if m[i] != old[i] {
+						changed++
+					}
+				}
+				if changed != written {
+					t.Fatalf("width %d, %d tiles: %d floats changed, %d of them products", width, tiles, changed, written)
 				}
 			}
 		}

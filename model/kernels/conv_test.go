@@ -169,6 +169,9 @@ func checkConv(t testing.TB, p *Pool, c Conv, seed uint64) {
 	guardY()
 	guardS()
 	want, scale := naiveConv(c, x, w, bias)
+	if c.winogradWins() {
+		neighbours(scale)
+	}
 	near(t, c.String()+" y", y, want, scale)
 
 	dx, guardX := fenced(t, "dx", len(x))
@@ -182,6 +185,9 @@ func checkConv(t testing.TB, p *Pool, c Conv, seed uint64) {
 		want[xi] += v
 		scale[xi] += math.Abs(v)
 	})
+	if a, ok := c.adjoint(); ok && a.winogradWins() {
+		neighbours(scale)
+	}
 	near(t, c.String()+" dx", dx, want, scale)
 
 	dw, guardW := fenced(t, "dw", len(w))

@@ -57,24 +57,40 @@ func ConvBackwardWeight(p *Pool, c Conv, dw, dy, x, scratch []float32) {
 	b := s.take(w.chunk * w.image())
 	a := s.take(c.Cout * w.ars)
 	acc := s.take(2 * w.tiles() * c.Cout * w.e.vec)
-	g := splitGrid(p.Threads(), c.Cout, w.tiles()*2*w.e.vec)
-	pixels := w.oh * w.ow
-	for n0 := 0; n0 < c.N; n0 += w.chunk {
-		n := min(w.chunk, c.N-n0)
-		p.Run(n*(w.groups+1), func(u int) {
-			i, group := u/(w.groups+1), u%(w.groups+1)
-			if group == w.groups { // rows of A: the images' pixels one after the other
-				copyRows(w.e, a[i*pixels:], w.ars, dy[(n0+i)*c.Cout*pixels:], pixels, c.Cout, pixels)
-				return
-			}
-			w.regroup(b[i*w.image()+group*w.group:][:w.group], x[(n0+i)*c.Cin*c.H*c.W:][:c.Cin*c.H*c.W], group*w.e.vec)
-		})
-		p.Run(g.units(), func(u int) {
-			i0, i1, j0, j1 := g.unit(u)
-			w.compute(acc, a, b, off[:n*pixels], i0, i1, j0/(2*w.e.vec), j1/(2*w.e.vec), n0 > 0)
-		})
+	l := weightLoop{weightPlan: w, x: x, dy: dy, dw: dw, a: a, b: b, acc: acc, off: off, g: splitGrid(p.Threads(), c.Cout, w.tiles()*2*w.e.vec)}
+	for l.n0 = 0; l.n0 < c.N; l.n0 += w.chunk {
+		l.n = min(w.chunk, c.N-l.n0)
+		each(p, l.n*(w.groups+1), l, (*weightLoop).layOut)
+		each(p, l.g.units(), l, (*weightLoop).sums)
 	}
-	p.Run(c.Cout, func(o int) { w.collect(dw, acc, o) })
+	each(p, c.Cout, l, (*weightLoop).collect)
+}
+
+// weightLoop is the state of the loops of ConvBackwardWeight.
+type weightLoop struct {
+	weightPlan
+	x, dy, dw, a, b, acc []float32
+	off                  []int32
+	g                    grid
+	n0, n                int // the images of a chunk
+}
+
+// layOut writes a piece of one image as the sums read it.
+func (l *weightLoop) layOut(_, u int) {
+	c, pixels := &l.c, l.oh*l.ow
+	i, group := u/(l.groups+1), u%(l.groups+1)
+	if group == l.groups { // rows of A: the images' pixels one after the other
+		copyRows(l.e, l.a[i*pixels:], l.ars, l.dy[(l.n0+i)*c.Cout*pixels:], pixels, c.Cout, pixels)
+		return
+	}
+	in := c.Cin * c.H * c.W
+	l.regroup(l.b[i*l.image()+group*l.group:][:l.group], l.x[(l.n0+i)*in:][:in], group*l.e.vec)
+}
+
+// sums adds a chunk to a block of the columns.
+func (l *weightLoop) sums(_, u int) {
+	i0, i1, j0, j1 := l.g.unit(u)
+	l.compute(l.acc, l.a, l.b, l.off[:l.n*l.oh*l.ow], i0, i1, j0/(2*l.e.vec), j1/(2*l.e.vec), l.n0 > 0)
 }
 
 // flat returns the same convolution with each image as one row, where pixels do not see each other.
@@ -146,16 +162,16 @@ func (w *weightPlan) column(g int) int {
 }
 
 // collect moves output channel o from the columns to dw.
-func (w *weightPlan) collect(dw, acc []float32, o int) {
-	vec, taps := w.e.vec, w.c.KH*w.c.KW
-	for group := range w.groups {
-		from := acc[(group*taps*w.c.Cout+o)*vec:]
+func (l *weightLoop) collect(_, o int) {
+	vec, cin, taps := l.e.vec, l.c.Cin, l.c.KH*l.c.KW
+	for group := range l.groups {
+		from := l.acc[(group*taps*l.c.Cout+o)*vec:]
 		first := group * vec
-		to := dw[(o*w.c.Cin+first)*taps:]
+		to := l.dw[(o*cin+first)*taps:]
 		if taps == 1 {
-			copy(to[:min(vec, w.c.Cin-first)], from)
+			copy(to[:min(vec, cin-first)], from)
 			continue
 		}
-		transposeFast(w.e, to, taps, from, w.c.Cout*vec, taps, min(vec, w.c.Cin-first))
+		transposeFast(l.e, to, taps, from, l.c.Cout*vec, taps, min(vec, cin-first))
 	}
 }

@@ -176,25 +176,10 @@ type correlation struct {
 	// raw says that B is the source image itself: nothing is padded and no group is ragged.
 	raw bool
 	e   *engine
-	// nr is the width of a tile: the micro-kernel's, or panelWidth for panels that the product kernel of Winograd's algorithm takes.
+	// nr is the width of a tile: the micro-kernel's, or panelWidth, see widen.
 	nr int
 	// kc is the longest run of a sum in registers.
 	kc int
-}
-
-// panelWidth is the width of a panel of a widened correlation.
-const panelWidth = 24
-
-// panelDepth is its longest run of a sum: with the rows of A, a panel should fill no more than the first-level cache.
-const panelDepth = 128
-
-// widen lets the correlation go through panels as wide as the product kernel's, where there is one and enough rows of A share a
-// panel.
-func (k *correlation) widen() {
-	if k.e.kind == avx2 && k.k()%4 == 0 && k.m >= 160 {
-		k.nr, k.kc, k.packed = panelWidth, panelDepth, true
-		k.raw = k.frame.whole()
-	}
 }
 
 func newCorrelation(c, h, w, m, oh, ow, sh, sw int, rows, cols []int) *correlation {
@@ -249,8 +234,13 @@ func (k *correlation) columns() int {
 // stripRows is how many rows of A a ragged tile takes at a time.
 const stripRows = 96
 
-// workFloats returns the size of a worker's buffers: a panel of B and a scratch tile of C.
-func (k *correlation) workFloats() int { return (maxKC + stripRows) * k.nr }
+// workFloats returns the size of a worker's buffers: panels of B and a scratch tile of C.
+func (k *correlation) workFloats() int {
+	if k.wide() {
+		return wideFloats
+	}
+	return (maxKC + stripRows) * k.nr
+}
 
 // group returns where group g of the direct order reads the frame and writes the output, and how many columns it has.
 func (k *correlation) group(g int) (from, to, width int) {
@@ -282,7 +272,11 @@ func (k *correlation) compute(w *product, i0, i1, t0, t1 int, work []float32) {
 	for ; t0 < t1; t0 += k.tiles() {
 		w.pool.check() // a piece may be a whole image
 		if w.silu && w.residual != nil {
-			k.staged(w, i0, i1, t0, min(t0+k.tiles(), t1), work)
+			if k.wide() {
+				k.stagedPanels(w, i0, i1, t0, min(t0+k.tiles(), t1), work)
+			} else {
+				k.staged(w, i0, i1, t0, min(t0+k.tiles(), t1), work)
+			}
 			continue
 		}
 		for n := range w.images {
@@ -295,32 +289,20 @@ func (k *correlation) compute(w *product, i0, i1, t0, t1 int, work []float32) {
 			}
 		}
 		for p0 := 0; p0 < len(w.off); p0 += k.kc {
+			if k.wide() {
+				k.panels(w, p0, i0, i1, t0, min(t0+k.tiles(), t1), work)
+				continue
+			}
 			for n := range w.images {
 				k.block(w, n, p0, i0, i1, t0, min(t0+k.tiles(), t1), work)
-				if p0+k.kc >= len(w.off) {
-					k.after(w, n, i0, i1, t0, min(t0+k.tiles(), t1))
-				}
+			}
+		}
+		if w.silu {
+			for n := range w.images {
+				k.each(w, n, i0, i1, t0, min(t0+k.tiles(), t1), func(_ int, y, _ []float32) { vecSiLU(y, y) })
 			}
 		}
 	}
-}
-
-// after does what is left to do when the sums of tiles [t0,t1) are complete.
-func (k *correlation) after(w *product, n, i0, i1, t0, t1 int) {
-	late := k.nr == panelWidth && w.bias != nil // the product kernel knows no bias
-	if !late && !w.silu {
-		return
-	}
-	k.each(w, n, i0, i1, t0, t1, func(i int, y, _ []float32) {
-		switch {
-		case late && w.silu:
-			vecAffineSiLU(y, y, 1, w.bias[n*w.biasStep+i])
-		case late:
-			vecAffine(y, y, 1, w.bias[n*w.biasStep+i])
-		default:
-			vecSiLU(y, y)
-		}
-	})
 }
 
 // each calls f for what rows i of [i0,i1) of image n's output and residual have in tiles [t0,t1), which is consecutive.
@@ -353,10 +335,6 @@ func (k *correlation) tiles() int { return max(1, (64<<10)/(k.m*k.nr)) }
 // each has.
 func (k *correlation) where(u int) (from0, from1, to0, to1, n0, n1 int) {
 	vec, plane := k.e.vec, k.oh*k.ow
-	if k.nr == panelWidth { // one group only
-		to0 = u * panelWidth
-		return 0, 0, to0, to0, min(panelWidth, plane-to0), 0
-	}
 	if k.packed {
 		to0, to1 = u*2*vec, u*2*vec+vec
 		return 0, 0, to0, to1, min(vec, plane-to0), max(0, min(vec, plane-to1))
@@ -379,27 +357,10 @@ func (k *correlation) block(w *product, n, p0, i0, i1, t0, t1 int, work []float3
 	if w.bias != nil && p0 == 0 {
 		t.bias = w.bias[n*w.biasStep:][i0:i1]
 	}
-	if k.packed && k.nr != panelWidth {
+	if k.packed {
 		t.off, t.b0, t.b1 = packedOffsets[nr][:len(off)], panel, panel[vec:]
 	}
 	dst = dst[i0*plane:]
-	if k.nr == panelWidth {
-		for u := t0; u < t1; u++ {
-			n := min(panelWidth, plane-u*panelWidth)
-			if n%8 == 0 {
-				k.pack(panel, b, off, u*panelWidth, n, n)
-				winogradProduct(e, dst[u*panelWidth:], plane, t.a, w.ars, panel, n, t.m, len(off), t.add)
-				continue
-			}
-			k.pack(panel, b, off, u*panelWidth, n, panelWidth)
-			for i := 0; i < t.m; i += stripRows {
-				rows := min(stripRows, t.m-i)
-				winogradProduct(e, edge, panelWidth, t.a[i*w.ars:], w.ars, panel, panelWidth, rows, len(off), false)
-				addRows(dst[i*plane+u*panelWidth:], plane, edge, panelWidth, rows, n, t.add)
-			}
-		}
-		return
-	}
 	for u := t0; u < t1; u++ {
 		from0, from1, to0, to1, n0, n1 := k.where(u)
 		if k.packed {
@@ -426,7 +387,6 @@ func (k *correlation) block(w *product, n, p0, i0, i1, t0, t1 int, work []float3
 func (k *correlation) staged(w *product, i0, i1, t0, t1 int, work []float32) {
 	e, vec, nr, plane := k.e, k.e.vec, k.nr, k.oh*k.ow
 	panel, edge := work[:maxKC*nr], work[maxKC*nr:]
-	wide := nr == panelWidth
 	for n := range w.images {
 		b := w.b[n*w.bStep:]
 		for u := t0; u < t1; u++ {
@@ -436,15 +396,10 @@ func (k *correlation) staged(w *product, i0, i1, t0, t1 int, work []float32) {
 				for p0 := 0; p0 < len(w.off); p0 += k.kc {
 					t.off = w.off[p0:min(p0+k.kc, len(w.off))]
 					t.a, t.add = w.a[i*w.ars+p0:], p0 > 0
-					switch {
-					case wide:
-						k.pack(panel, b, t.off, to0, n0, nr)
-						winogradProduct(e, edge, nr, t.a, w.ars, panel, nr, t.m, len(t.off), t.add)
-						continue
-					case k.packed:
+					if k.packed {
 						k.pack(panel, b, t.off, to0, n0+n1, nr)
 						t.off, t.b0, t.b1 = packedOffsets[nr][:len(t.off)], panel, panel[vec:]
-					default:
+					} else {
 						t.b0, t.b1 = b[from0:], b[from1:]
 					}
 					t.run(e)

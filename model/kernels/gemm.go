@@ -59,14 +59,29 @@ func Gemm(p *Pool, m, n, k int, c []float32, ldc int, a []float32, ars, acs int,
 		return
 	}
 	g := splitGrid(p.Threads(), m, n)
-	p.Run(g.units(), func(u int) {
-		i0, i1, j0, j1 := g.unit(u)
-		var bu, au []float32
-		if k > 0 {
-			au, bu = a[i0*ars:], b[j0:]
-		}
-		gemmBlock(i1-i0, j1-j0, k, c[i0*ldc+j0:], ldc, au, ars, acs, bu, ldb, accumulate)
-	})
+	each(p, g.units(), gemmLoop{g, k, c, ldc, a, ars, acs, b, ldb, accumulate}, (*gemmLoop).unit)
+}
+
+// gemmLoop is the state of Gemm's loop.
+type gemmLoop struct {
+	g          grid
+	k          int
+	c          []float32
+	ldc        int
+	a          []float32
+	ars, acs   int
+	b          []float32
+	ldb        int
+	accumulate bool
+}
+
+func (s *gemmLoop) unit(_, u int) {
+	i0, i1, j0, j1 := s.g.unit(u)
+	var a, b []float32
+	if s.k > 0 {
+		a, b = s.a[i0*s.ars:], s.b[j0:]
+	}
+	gemmBlock(i1-i0, j1-j0, s.k, s.c[i0*s.ldc+j0:], s.ldc, a, s.ars, s.acs, b, s.ldb, s.accumulate)
 }
 
 // gemmLarge is Gemm with B, and A if need be, laid out as panels first.
@@ -96,8 +111,10 @@ func (g grid) unit(u int) (i0, i1, j0, j1 int) {
 
 // splitGrid cuts C into enough blocks to keep the threads busy: rows at most as many as keep a block of A in the
 // second-level cache, columns in multiples of the tile's width.
-func splitGrid(threads, m, n int) grid {
-	mr, nr := active.mr, 2*active.vec
+func splitGrid(threads, m, n int) grid { return splitTiles(threads, m, n, active.mr, 2*active.vec) }
+
+// splitTiles is splitGrid for tiles of any shape.
+func splitTiles(threads, m, n, mr, nr int) grid {
 	g := grid{m: m, n: n, mb: min(m, 384/mr*mr), nb: n}
 	if threads == 1 {
 		return g

@@ -426,9 +426,12 @@ TEXT ·splitAVX2(SB), NOSPLIT, $0-56
 
 splitRow:
 	XORQ AX, AX
+	LEAQ (SI)(R9*8), R11
+	PREFETCHT0 (R11)(CX*2)
 	JMP  splitMore
 
 splitNext:
+	PREFETCHT0 (R11)(AX*2)
 	SPLIT8(AX)
 	ADDQ $32, AX
 

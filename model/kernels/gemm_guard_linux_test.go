@@ -97,3 +97,19 @@ func TestStripStaysInsideSlices(t *testing.T) {
 		}
 	})
 }
+
+// Nor the one for wide panels, nor the one that packs them.
+func TestPanelStaysInsideSlices(t *testing.T) {
+	eachPath(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(54, 9))
+		for i := range 80 {
+			p := randomPanel(r, r.Float32, func(v []float32) []float32 { return walled(t, v, len(v), i%3 != 0) })
+			p.run(active)
+		}
+		for i, c := range wideCases() {
+			values := func(n int) []float32 { return walled(t, uniform(r, n), n, i%3 != 0) }
+			a := ConvArgs{Y: values(c.N * c.Cout * c.OutH() * c.OutW()), X: values(c.N * c.Cin * c.H * c.W), W: values(c.Cout * c.Cin * c.KH * c.KW), Bias: values(c.Cout), Scratch: values(c.scratchDirect(1))}
+			c.direct(nil, &a)
+		}
+	})
+}

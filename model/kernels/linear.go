@@ -51,15 +51,24 @@ func (k Packing) linearFloats() int { return roundUp(k.O, 2*active.vec) * k.K }
 
 func (k Packing) packLinear(p *Pool, dst, w []float32) {
 	need("Packing.Pack: w", w, k.O*k.K)
+	each(p, ceilDiv(k.O, 2*active.vec), packing{k, dst, w}, (*packing).linear)
+}
+
+// packing is the state of the loop that packs.
+type packing struct {
+	Packing
+	dst, w []float32
+}
+
+// linear packs one panel.
+func (s *packing) linear(_, i int) {
 	e, nr := active, 2*active.vec
-	p.Run(ceilDiv(k.O, nr), func(i int) {
-		j := i * nr
-		n, panel := min(nr, k.O-j), dst[j*k.K:][:nr*k.K]
-		if n < nr {
-			clear(panel)
-		}
-		transposeFast(e, panel, nr, w[j*k.K:], k.K, n, k.K)
-	})
+	j := i * nr
+	n, panel := min(nr, s.O-j), s.dst[j*s.K:][:nr*s.K]
+	if n < nr {
+		clear(panel)
+	}
+	transposeFast(e, panel, nr, s.w[j*s.K:], s.K, n, s.K)
 }
 
 // LinearForward is LinearRun without packed weights or residual.

@@ -1,7 +1,7 @@
 package kernels
 
 // Winograd's minimal filtering F(4x4,3x3) for convolutions of stride 1: a tile of 4x4 outputs takes 36 products per pair of
-// channels instead of 144 (Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308). With g the 3x3 kernel and d the 6x6 inputs
+// channels instead of 144 (Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308), smaller ones at the edges fewer (winograd_tiles.go). With g the 3x3 kernel and d the 6x6 inputs
 // under a tile,
 //
 //	y = A' [ sum over Cin of (G g G') * (B' d B) ] A        (* element by element)
@@ -16,7 +16,7 @@ package kernels
 // four times as many transforms back; F(4x4,5x5), with 64, is too inexact in float32: 5 times the error of a plain sum.)
 //
 // The transforms interpolate at 0, +-5/8, +-3/2 and infinity: of the pairs of sixteenths tried, the one that loses least. The rms
-// error is at most 2.5 times that of a sum taken term by term, and 2 to 3.5 times that of the direct kernel, which sums in blocks
+// error is at most 2.5 times that of a sum taken term by term, and 2 to 4 times that of the direct kernel, which sums in blocks
 // (TestWinogradError), where the usual 0, +-1, +-2 give 4 to 9 times. Sums over channels run in pieces of at most winogradRun,
 // for the same reason; those of sub-kernels may share one of at most winogradMerge.
 //
@@ -27,12 +27,13 @@ package kernels
 // A NaN or an infinity in the input is not hidden: no output that depends on it is finite, and the other outputs of the tiles
 // that see it need not be either. (The direct kernel keeps infinities and spoils no neighbours.)
 //
-// Tiles are worked on 8 channels at a time, with channels innermost, so that no transform needs a gather: a block of the
-// image is transposed into a frame [row][column][Cin], and the outputs from [row][column][Cout] back to planes.
+// Transforms work on 8 channels at a time, with channels innermost, so that none needs a gather: 8 channels of some rows of the image
+// are transposed into a frame [row][column][8] and transformed from there, and 8 outputs are transformed into a staging
+// [row][column][8] and transposed back to planes. Both are small enough for the first-level cache.
 
 const (
 	winogradTaps = 36 // elements of a transformed tile
-	winogradRun  = 64 // channels that are summed in one piece
+	winogradRun  = 96 // channels that are summed in one piece
 	winogradLane = 8  // channels that a transform works on at a time
 )
 
@@ -51,6 +52,12 @@ var (
 	winogradOutput = [6]float32{
 		winogradA, winogradB, winogradA * winogradA, winogradB * winogradB,
 		winogradA * winogradA * winogradA, winogradB * winogradB * winogradB,
+	}
+	// winogradSmall is what tiles of 2 outputs want besides.
+	winogradSmall = [5]float32{
+		winogradA * (winogradA + winogradB), winogradA * winogradA * (winogradA + winogradB),
+		winogradA * (winogradA - winogradB), winogradA * winogradA * (winogradA - winogradB),
+		2 * winogradB * winogradB,
 	}
 	winogradWeight = [7]float32{
 		1 / (winogradA * winogradA * winogradB * winogradB),
@@ -83,15 +90,15 @@ func (c Conv) winogradFits() bool {
 }
 
 // winogradWins reports whether Winograd's algorithm is worth it. It asks for the shape alone, never for the batch or the
-// threads, so that the bits of an image depend on neither. It loses with few channels, and on tiles that are mostly waste, of
-// maps hardly larger than their dilation.
+// threads, so that the bits of an image depend on neither. It loses with few channels, and where the tiles take hardly fewer
+// products, of maps hardly larger than their dilation.
 func (c Conv) winogradWins() bool {
-	if !c.winogradFits() || c.Cin < 16 || c.Cout < 16 {
+	if !c.winogradFits() || c.Cin < 12 || c.Cout < 12 {
 		return false
 	}
-	oh, ow := c.OutH(), c.OutW()
-	tiles := c.DilH * c.DilW * ceilDiv(ceilDiv(oh, c.DilH), 4) * ceilDiv(ceilDiv(ow, c.DilW), 4)
-	return 3*oh*ow >= 16*tiles && (c.Cin*c.Cout <= 32<<10 || tiles >= 4)
+	down, across := cutWinograd(c.OutH(), c.DilH), cutWinograd(c.OutW(), c.DilW)
+	tiles := c.DilH * c.DilW * down.lines * across.lines
+	return 27*down.length*across.length >= 4*down.products()*across.products() && (c.Cin*c.Cout <= 32<<10 || tiles >= 4)
 }
 
 // winogradLarge is the number of pairs of channels (times sub-kernels) above which the transformed weights are too large to keep:
@@ -101,37 +108,41 @@ const winogradLarge = 32 << 10
 // winograd is the plan of one convolution for a number of threads. Only how the work is dealt out depends on the batch, on the
 // threads and on where the weights come from; the arithmetic of a tile depends on none of them.
 type winograd struct {
-	c          Conv
-	e          *engine
-	oh, ow     int
-	th, tw     int  // rows and columns of tiles on the largest of the dilation's grids
-	cin, cout  int  // channels rounded up to whole lanes
-	sr, sc     int  // rows and columns of sub-kernels
-	strips     bool // work is dealt out by strips of outputs, else by blocks of tiles
-	count      int  // strips of outputs
-	full       int  // how many of them are as wide as can be
-	most       int  // outputs of such a strip
-	rest       int  // outputs of the others
-	merge      int  // sub-kernels whose channels are summed in one piece
-	run        int  // most channels of one piece of a sum
-	perSub     int  // pieces of the sum over one sub-kernel
-	pieces     int  // pieces of the whole sum
-	length     int  // of the whole sum: sub-kernels times channels
-	band       int  // rows of tiles (of every grid) in one unit of work
-	group      int  // images in one unit of work
-	block      int  // tiles that are multiplied at a time
-	wide       int  // outputs that are multiplied at a time
-	uStep      int  // floats from one tap of the transformed weights to the next
-	vStep      int  // the same for the transformed inputs
-	vPiece     int  // floats from one piece of the transformed inputs to the next
-	mStep      int  // floats from one tap of the products to the next
-	lane       int  // channels of a frame
-	rows       int  // rows of tiles of a frame
-	fw, fh     int  // columns and rows of a frame, per image
-	sw, sh     int  // columns and rows of a unit's outputs, per image
-	frame      int  // floats of a worker's frame
-	staging    int  // floats of a worker's outputs
-	tilesAtAll int  // most tiles of a unit
+	c            Conv
+	e            *engine
+	oh, ow       int
+	down, across winogradAxis        // rows and columns of tiles
+	cin, cout    int                 // channels rounded up to whole lanes
+	sr, sc       int                 // rows and columns of sub-kernels
+	strips       bool                // work is dealt out by strips of outputs, else by blocks of tiles
+	count        int                 // strips of outputs
+	full         int                 // how many of them are as wide as can be
+	most         int                 // outputs of such a strip
+	rest         int                 // outputs of the others
+	merge        int                 // sub-kernels whose channels are summed in one piece
+	run          int                 // most channels of one piece of a sum
+	perSub       int                 // pieces of the sum over one sub-kernel
+	pieces       int                 // pieces of the whole sum
+	length       int                 // of the whole sum: sub-kernels times channels
+	band         int                 // rows of tiles (of every grid) in one unit of work
+	group        int                 // images in one unit of work
+	block        int                 // tiles that are multiplied at a time
+	wide         int                 // outputs that are multiplied at a time
+	terms        [4][][]winogradTerm // of taps of a kind, piece by piece
+	uStep        int                 // floats from one tap of the transformed weights to the next
+	vStep        int                 // the same for the transformed inputs
+	vPiece       int                 // floats from one piece of the transformed inputs to the next
+	mStep        int                 // floats from one tap of the products to the next
+	vTile, vLane int                 // floats from one tile of the transformed inputs to the next, and from 8 channels to the next 8
+	mTile, mLane int                 // the same of the products and outputs
+	lane         int                 // channels of a frame
+	out          int                 // outputs of a staging
+	rows         int                 // rows of tiles of a frame
+	fw, fh       int                 // columns and rows of a frame
+	sw, sh       int                 // columns and rows of a unit's outputs, of one image
+	frame        int                 // floats of a worker's frame
+	staging      int                 // floats of a worker's outputs
+	tilesAtAll   int                 // most tiles of a unit
 }
 
 // winogradKey is what a plan depends on.
@@ -163,7 +174,7 @@ func (c Conv) winogradIsLarge() bool {
 func newWinogradAs(c Conv, threads int, strips bool) *winograd {
 	e := active
 	k := &winograd{c: c, e: e, oh: c.OutH(), ow: c.OutW(), sr: winogradSubs(c.KH), sc: winogradSubs(c.KW), strips: strips}
-	k.th, k.tw = ceilDiv(ceilDiv(k.oh, c.DilH), 4), ceilDiv(ceilDiv(k.ow, c.DilW), 4)
+	k.down, k.across = newWinogradAxis(k.oh, c.DilH), newWinogradAxis(k.ow, c.DilW)
 	k.cin, k.cout = roundUp(c.Cin, winogradLane), roundUp(c.Cout, max(winogradLane, e.vec))
 	subs := k.sr * k.sc
 	k.merge = max(1, min(subs, winogradMerge/k.cin))
@@ -175,29 +186,41 @@ func newWinogradAs(c Conv, threads int, strips bool) *winograd {
 	}
 	k.pieces, k.length = ceilDiv(subs, k.merge)*k.perSub, subs*k.cin
 	k.cutStrips()
+	k.lane, k.out = winogradLane, winogradLane
 	if strips {
 		k.dealStrips()
-		k.lane = min(k.cin, k.run)
-		k.rows = min(k.band, max(1, winogradFrame/(4*c.DilH*c.DilW*4*k.tw*k.lane)))
+		k.rows = min(k.band, max(1, winogradFrame/(16*c.DilH*c.DilW*k.across.lines*k.lane)))
 		k.uStep = spreadSets(k.wide * k.run)
-		k.sh = 4 * c.DilH
-		k.staging = k.sh * c.DilW * 4 * k.tw * k.wide
+		k.sh = c.DilH * k.down.begin(1)
 	} else {
 		k.deal(threads)
-		k.lane, k.wide, k.rows = k.cin, k.cout, k.band
+		k.wide, k.rows = k.cout, k.band
+		if k.block < k.tilesAtAll { // several blocks share a frame and a staging
+			k.lane, k.out = k.cin, k.cout
+		}
 		k.uStep = spreadSets(k.cout * k.length)
-		k.sh = 4 * c.DilH * k.band
-		k.staging = k.group * k.sh * c.DilW * 4 * k.tw * k.wide
+		k.sh = c.DilH * k.down.begin(k.band)
 	}
-	k.vStep, k.mStep = spreadSets(k.block*k.run), spreadSets(k.block*k.wide)
-	k.vPiece = winogradTaps * k.vStep
-	k.fw, k.fh = c.DilW*(4*k.tw+winogradShift(k.sc-1)+2), c.DilH*(4*k.rows+winogradShift(k.sr-1)+2)
-	k.sw = c.DilW * 4 * k.tw
+	k.layOut()
+	k.sw = c.DilW * k.across.begin(k.across.lines)
+	k.staging = k.sh * k.sw * k.out
+	k.fw, k.fh = k.sw+c.DilW*(winogradShift(k.sc-1)+2), c.DilH*(k.down.begin(k.rows)+winogradShift(k.sr-1)+2)
 	k.frame = k.fh * k.fw * k.lane
-	if !strips {
-		k.frame *= k.group
-	}
+	k.listTerms()
 	return k
+}
+
+// layOut decides how transformed inputs and products lie: 8 channels of all tiles after the other 8 where the products are the
+// assembly's, so that what the transforms of 8 channels write lies together, else tile by tile, as micro-kernels read them.
+func (k *winograd) layOut() {
+	if k.e.kind == avx2 && k.most > 2*k.e.vec {
+		k.vTile, k.vLane, k.mTile, k.mLane = winogradLane, spreadSets(winogradLane*k.block), winogradLane, spreadSets(winogradLane*k.block)
+		k.vStep, k.mStep = spreadSets(k.run/winogradLane*k.vLane), spreadSets(k.wide/winogradLane*k.mLane)
+	} else {
+		k.vTile, k.vLane, k.mTile, k.mLane = k.run, winogradLane, k.wide, winogradLane
+		k.vStep, k.mStep = spreadSets(k.block*k.run), spreadSets(k.block*k.wide)
+	}
+	k.vPiece = winogradTaps * k.vStep
 }
 
 // Bounds of the work at a time. By blocks of tiles: enough tiles that reading the weights costs little beside the products, few
@@ -205,13 +228,12 @@ func newWinogradAs(c Conv, threads int, strips bool) *winograd {
 // stay in the third-level cache, a piece of the weights and the products in the second-level one.
 const (
 	winogradMinTiles = 24
-	winogradMaxTiles = 48
-	winogradFloats   = 160 << 10
-	winogradBand     = 96 << 10 // floats of a unit's frame and outputs, by blocks
-	winogradMerge    = 96       // channels of several sub-kernels summed in one piece
-	winogradInputsAt = 3 << 20  // floats of transformed inputs, by strips
-	winogradFrame    = 32 << 10 // floats of a frame, by strips
-	winogradStrip    = 256      // tiles, by strips
+	winogradMaxTiles = 64
+	winogradFloats   = 256 << 10
+	winogradMerge    = 96      // channels of several sub-kernels summed in one piece
+	winogradInputsAt = 3 << 20 // floats of transformed inputs, by strips
+	winogradFrame    = 7 << 10 // floats of a frame, by strips
+	winogradStrip    = 256     // tiles, by strips
 )
 
 // deal cuts the batch into units of about as many tiles as are multiplied at a time: rows of tiles of one image, or several
@@ -219,10 +241,10 @@ const (
 func (k *winograd) deal(threads int) {
 	c := k.c
 	k.block = min(winogradMaxTiles, max(winogradMinTiles, winogradFloats/(winogradTaps*(k.length+k.cout))))
-	row := c.DilH * c.DilW * k.tw // tiles of one row of every grid
-	k.group, k.band = 1, k.th
-	if row*k.th <= k.block {
-		k.group = min(c.N, k.block/(row*k.th))
+	row := c.DilH * c.DilW * k.across.lines // tiles of one row of every grid
+	k.group, k.band = 1, k.down.lines
+	if row*k.down.lines <= k.block {
+		k.group = min(c.N, k.block/(row*k.down.lines))
 		for k.group > 1 && ceilDiv(c.N, k.group) < threads {
 			k.group = (k.group + 1) / 2
 		}
@@ -233,12 +255,7 @@ func (k *winograd) deal(threads int) {
 	for k.band > 1 && k.units() < 2*threads && c.N%threads != 0 {
 		k.band = (k.band + 1) / 2
 	}
-	// Bands share rows of the image, which are read for each: high ones cost less, as long as they stay in the cache.
-	line := c.DilH * c.DilW * 4 * (k.tw + 1)
-	for 2*k.band <= k.th && line*((8*k.band+2*k.sr)*k.cin+8*k.band*k.cout) <= winogradBand && c.N*ceilDiv(k.th, 2*k.band) >= 4*threads {
-		k.band *= 2
-	}
-	k.band = ceilDiv(k.th, ceilDiv(k.th, k.band))
+	k.band = ceilDiv(k.down.lines, ceilDiv(k.down.lines, k.band))
 	k.tilesAtAll = k.group * k.band * row
 	k.block = min(k.block, k.tilesAtAll)
 	k.block = min(k.tilesAtAll, roundUp(ceilDiv(k.tilesAtAll, ceilDiv(k.tilesAtAll, k.block)), 4))
@@ -248,14 +265,14 @@ func (k *winograd) deal(threads int) {
 func (k *winograd) dealStrips() {
 	c := k.c
 	most := max(1, min(winogradStrip, winogradInputsAt/(winogradTaps*k.length)))
-	row := c.DilH * c.DilW * k.tw
-	k.group, k.band = 1, k.th
-	if row*k.th <= most {
-		k.group = min(c.N, most/(row*k.th))
+	row := c.DilH * c.DilW * k.across.lines
+	k.group, k.band = 1, k.down.lines
+	if row*k.down.lines <= most {
+		k.group = min(c.N, most/(row*k.down.lines))
 		k.group = ceilDiv(c.N, ceilDiv(c.N, k.group))
 	} else {
 		k.band = max(1, most/row)
-		k.band = ceilDiv(k.th, ceilDiv(k.th, k.band))
+		k.band = ceilDiv(k.down.lines, ceilDiv(k.down.lines, k.band))
 	}
 	k.tilesAtAll = k.group * k.band * row
 	k.block = k.tilesAtAll
@@ -286,13 +303,13 @@ func (k *winograd) stripAt(i int) int {
 }
 
 // units returns how many pieces of work there are.
-func (k *winograd) units() int { return ceilDiv(k.c.N, k.group) * ceilDiv(k.th, k.band) }
+func (k *winograd) units() int { return ceilDiv(k.c.N, k.group) * ceilDiv(k.down.lines, k.band) }
 
 // unit returns the images and the rows of tiles of a piece of work.
 func (k *winograd) unit(u int) (n0, n1, a0, a1 int) {
-	bands := ceilDiv(k.th, k.band)
+	bands := ceilDiv(k.down.lines, k.band)
 	n0, a0 = u/bands*k.group, u%bands*k.band
-	return n0, min(n0+k.group, k.c.N), a0, min(a0+k.band, k.th)
+	return n0, min(n0+k.group, k.c.N), a0, min(a0+k.band, k.down.lines)
 }
 
 // winogradWorker is what one worker computes in.
@@ -346,8 +363,11 @@ type winogradJob struct {
 	workers []float32
 	size    int
 
-	// The unit that the threads share, by strips: its images, rows of tiles, tiles of an image.
-	n0, n1, a0, a1, perImage int
+	// The unit that the threads share, by strips: its images, rows of tiles, tiles of an image and of all.
+	n0, n1, a0, a1 int
+	perImage       [winogradClasses]int
+	bounds         winogradBounds
+	runs           [winogradTaps][winogradSizes][2]int
 }
 
 func (j *winogradJob) worker(i int) winogradWorker {
@@ -384,35 +404,41 @@ func (k *winograd) forward(p *Pool, a *ConvArgs) {
 func (j *winogradJob) tiles(worker, unit int) {
 	k, c, own := j.winograd, &j.c, j.worker(worker)
 	n0, n1, a0, a1 := k.unit(unit)
-	for n := n0; n < n1; n++ {
-		k.fill(own.frame[(n-n0)*k.fh*k.fw*k.lane:], j.a.X[n*c.Cin*c.H*c.W:], 0, c.Cin, a0, a1)
-	}
-	tiles := 0
-	for n := range n1 - n0 {
-		tiles += k.list(own.from[tiles:], n*k.fh*k.fw*k.lane, k.fw*k.lane, k.lane, a0, a1)
-	}
-	tiles = 0
-	for n := range n1 - n0 {
-		tiles += k.list(own.to[tiles:], n*k.sh*k.sw*k.wide, k.sw*k.wide, k.wide, a0, a1)
-	}
-	for t := 0; t < tiles; t += k.block {
-		count := min(k.block, tiles-t)
-		for i, at := range own.from[t : t+count] {
-			for sub := range k.sr * k.sc {
-				for part := range k.perSub {
-					k.input(own.v, i, sub, part, own.frame[int(at)+part*k.run:])
+	perImage := k.tilesOf(a0, a1)
+	one, all := winogradBoundsOf(perImage, 1), winogradBoundsOf(perImage, n1-n0)
+	k.list(own.from, &one, k.fw*k.lane, k.lane, a0, a1)
+	k.list(own.to, &one, k.sw*k.out, k.out, a0, a1)
+	clear(own.frame)
+	for t, tiles := 0, all[winogradClasses]; t < tiles; t += k.block {
+		end := min(t+k.block, tiles)
+		for c0 := 0; c0 < k.cin; c0 += k.lane {
+			for n := range n1 - n0 {
+				if t == 0 {
+					k.fill(own.frame, j.a.X[(n0+n)*c.Cin*c.H*c.W:], c0, a0, a1)
+				}
+				for class, per := range perImage {
+					first := all[class] + n*per
+					if from, to := max(first, t), min(first+per, end); from < to {
+						k.input(own.v, from-t, class, c0, own.frame, own.from[one[class]+from-first:one[class]+to-first])
+					}
 				}
 			}
 		}
-		k.multiply(own.m, own.v, j.u, count)
-		// Tiles of one image are neighbours in the list; its additions may differ from the next one's.
-		perImage := tiles / (n1 - n0)
-		for i, at := range own.to[t : t+count] {
-			k.output(own.staging[at:], own.m[i*k.wide:], j.bias[(n0+(t+i)/perImage)*j.perN:], k.wide)
+		b := all.clip(t, end-t)
+		k.multiply(own.m, own.v, j.u, &b)
+		for o := 0; o < c.Cout; o += k.out {
+			for n := range n1 - n0 {
+				for class, per := range perImage {
+					first := all[class] + n*per
+					if from, to := max(first, t), min(first+per, end); from < to {
+						k.output(own.staging, own.to[one[class]+from-first:one[class]+to-first], class, own.m[(from-t)*k.mTile+o/winogradLane*k.mLane:], j.bias[(n0+n)*j.perN+o:])
+					}
+				}
+				if end == tiles {
+					j.empty(n0+n, own.staging, o, a0, a1, own.lines)
+				}
+			}
 		}
-	}
-	for n := n0; n < n1; n++ {
-		j.empty(n, own.staging[(n-n0)*k.sh*k.sw*k.wide:], 0, c.Cout, a0, a1, own.lines)
 	}
 }
 
@@ -421,31 +447,35 @@ func (j *winogradJob) strip(p *Pool, unit int) {
 	k := j.winograd
 	j.n0, j.n1, j.a0, j.a1 = k.unit(unit)
 	j.perImage = k.tilesOf(j.a0, j.a1)
-	each(p, (j.n1-j.n0)*ceilDiv(j.a1-j.a0, k.rows)*k.perSub, *j, (*winogradJob).inputs)
+	j.bounds = winogradBoundsOf(j.perImage, j.n1-j.n0)
+	for tap := range j.runs {
+		j.runs[tap] = j.bounds.runs(tap)
+	}
+	each(p, (j.n1-j.n0)*ceilDiv(j.a1-j.a0, k.rows)*(k.cin/k.lane), *j, (*winogradJob).inputs)
 	each(p, ceilDiv(k.count, k.wide/k.most), *j, (*winogradJob).outputs)
 }
 
-// inputs transforms one part of the channels of a band of a unit by strips.
+// inputs transforms a lane of channels of a band of a unit by strips.
 func (j *winogradJob) inputs(worker, i int) {
 	k, c, own := j.winograd, &j.c, j.worker(worker)
-	bands := ceilDiv(j.a1-j.a0, k.rows)
-	part, band, n := i%k.perSub, i/k.perSub%bands, i/k.perSub/bands
+	bands, lanes := ceilDiv(j.a1-j.a0, k.rows), k.cin/k.lane
+	lane, band, n := i%lanes, i/lanes%bands, i/lanes/bands
 	b0 := j.a0 + band*k.rows
 	b1 := min(b0+k.rows, j.a1)
-	c0 := part * k.lane
-	k.fill(own.frame, j.a.X[(j.n0+n)*c.Cin*c.H*c.W:], c0, min(c0+k.lane, c.Cin), b0, b1)
-	first := n*j.perImage + k.tilesOf(j.a0, b0)
-	for t, at := range own.from[:k.list(own.from, 0, k.fw*k.lane, k.lane, b0, b1)] {
-		for sub := range k.sr * k.sc {
-			k.input(j.v, first+t, sub, part, own.frame[at:])
-		}
+	clear(own.frame)
+	k.fill(own.frame, j.a.X[(j.n0+n)*c.Cin*c.H*c.W:], lane*k.lane, b0, b1)
+	before, per := k.tilesOf(j.a0, b0), k.tilesOf(b0, b1)
+	one := winogradBoundsOf(per, 1)
+	k.list(own.from, &one, k.fw*k.lane, k.lane, b0, b1)
+	for class := range winogradClasses {
+		k.input(j.v, j.bounds[class]+n*j.perImage[class]+before[class], class, lane*k.lane, own.frame, own.from[one[class]:one[class+1]])
 	}
 }
 
 // outputs computes a strip of outputs of a unit, or as many as are worked on at once.
 func (j *winogradJob) outputs(worker, i int) {
 	k, c, own := j.winograd, &j.c, j.worker(worker)
-	tiles, atOnce := (j.n1-j.n0)*j.perImage, k.wide/k.most
+	atOnce := k.wide / k.most
 	i0, i1 := i*atOnce, min((i+1)*atOnce, k.count)
 	o0, o1 := k.stripAt(i0), k.stripAt(i1)
 	for piece := range k.pieces {
@@ -459,18 +489,22 @@ func (j *winogradJob) outputs(worker, i int) {
 		for tap := range winogradTaps {
 			for i := i0; i < i1; i++ {
 				o, width := k.stripAt(i), k.stripAt(i+1)-k.stripAt(i)
-				k.sum(own.m[tap*k.mStep+o-o0:], j.v[piece*k.vPiece+tap*k.vStep:], own.u[tap*k.uStep+(o-o0)*k.run:], tap, piece, tiles, width)
+				k.sum(own.m[tap*k.mStep+(o-o0)/winogradLane*k.mLane:], j.v[tap*k.vStep:], own.u[tap*k.uStep+(o-o0)*k.run:], k.terms[atInfinity(tap)][piece], &j.runs[tap], width)
 			}
 		}
 	}
-	t := 0
-	for n := j.n0; n < j.n1; n++ {
-		for a := j.a0; a < j.a1; a++ {
-			for _, at := range own.to[:k.list(own.to, 0, k.sw*k.wide, k.wide, a, a+1)] {
-				k.output(own.staging[at:], own.m[t*k.wide:], j.bias[n*j.perN+o0:], o1-o0)
-				t++
+	for a := j.a0; a < j.a1; a++ {
+		before, per := k.tilesOf(j.a0, a), k.tilesOf(a, a+1)
+		one := winogradBoundsOf(per, 1)
+		k.list(own.to, &one, k.sw*k.out, k.out, a, a+1)
+		for n := j.n0; n < j.n1; n++ {
+			for o := o0; o < min(o1, c.Cout); o += k.out {
+				for class := range winogradClasses {
+					t := j.bounds[class] + (n-j.n0)*j.perImage[class] + before[class]
+					k.output(own.staging, own.to[one[class]:one[class+1]], class, own.m[t*k.mTile+(o-o0)/winogradLane*k.mLane:], j.bias[n*j.perN+o:])
+				}
+				j.empty(n, own.staging, o, a, a+1, own.lines)
 			}
-			j.empty(n, own.staging, o0, min(o1, c.Cout), a, a+1, own.lines)
 		}
 	}
 }
@@ -485,22 +519,62 @@ func (k *winograd) piece(i int) (s0, s1, c0, n int) {
 	return s0, s0 + 1, c0, min(k.run, k.cin-c0)
 }
 
-// sum adds one piece of the sum of one tap to the products of a strip of outputs: m[tile][wide].
-func (k *winograd) sum(m, v, u []float32, tap, piece, tiles, width int) {
-	s0, s1, _, n := k.piece(piece)
-	add := piece > 0
-	for s := s0; s < s1; {
-		if !k.reaches(s, tap) {
-			s++
-			continue
+// pieceLength returns the channels of a piece, of all its sub-kernels.
+func (k *winograd) pieceLength(i int) int {
+	s0, s1, _, n := k.piece(i)
+	return (s1 - s0) * n
+}
+
+// winogradTerm is what one product adds to a piece of the sum of a tap: neighbouring channels, of one sub-kernel or of several.
+type winogradTerm struct {
+	v   int // where the transformed inputs lie among those of the tap
+	at  int // the first channel, of the piece's
+	n   int // channels
+	add bool
+}
+
+// atInfinity numbers taps by whether they are at infinity down and across: 0 to 3.
+func atInfinity(tap int) int { return tap/6/5*2 + tap%6/5 }
+
+// listTerms lists the terms of every piece, for taps of each of those four kinds.
+func (k *winograd) listTerms() {
+	for kind := range k.terms {
+		k.terms[kind] = make([][]winogradTerm, k.pieces)
+		for piece := range k.pieces {
+			s0, s1, _, n := k.piece(piece)
+			add := piece > 0
+			for s := s0; s < s1; {
+				first := s
+				for s < s1 && k.reaches(s, kind) {
+					s++
+				}
+				if s == first {
+					s++
+					continue
+				}
+				at := (first - s0) * k.cin
+				k.terms[kind][piece] = append(k.terms[kind][piece], winogradTerm{piece*k.vPiece + at/winogradLane*k.vLane, at, (s - first) * n, add})
+				add = true
+			}
 		}
-		first := s
-		for s < s1 && k.reaches(s, tap) {
-			s++
+	}
+}
+
+// reaches reports whether a sub-kernel has a say in taps of a kind. Those with two taps in a direction have none in the point at
+// infinity: it is their missing third tap.
+func (k *winograd) reaches(sub, kind int) bool {
+	return (kind/2 == 0 || sub/k.sc == 0) && (kind%2 == 0 || sub%k.sc == 0)
+}
+
+// sum adds one piece of the sum of one tap to the products of a strip of outputs, for some runs of tiles.
+func (k *winograd) sum(m, v, u []float32, terms []winogradTerm, runs *[winogradSizes][2]int, width int) {
+	for i := range terms {
+		q := &terms[i]
+		for _, r := range runs {
+			if r[0] < r[1] {
+				winogradProduct(k.e, m[r[0]*k.mTile:], k.mTile, k.mLane, v[q.v+r[0]*k.vTile:], k.vTile, k.vLane, u[q.at*width:], width, r[1]-r[0], q.n, q.add)
+			}
 		}
-		at := (first - s0) * k.cin
-		winogradProduct(k.e, m, k.wide, v[at:], k.run, u[at*width:], width, tiles, (s-first)*n, add)
-		add = true
 	}
 }
 
@@ -516,22 +590,17 @@ func winogradProductTile(e *engine, m []float32, ldm int, v []float32, ldv int, 
 	t.run(e)
 }
 
-// reaches reports whether a sub-kernel has a say in a tap. Those with two taps in a direction have none in the point at
-// infinity: it is their missing third tap.
-func (k *winograd) reaches(sub, tap int) bool {
-	return (tap/6 < 5 || sub/k.sc == 0) && (tap%6 < 5 || sub%k.sc == 0)
-}
-
 // multiply does the 36 matrix products of some tiles: M[tile][cout] = V[tile][length] * U[length][cout].
-func (k *winograd) multiply(m, v, u []float32, tiles int) {
+func (k *winograd) multiply(m, v, u []float32, b *winogradBounds) {
 	for tap := range winogradTaps {
-		for i := range k.count {
-			o, width, at := k.stripAt(i), k.stripAt(i+1)-k.stripAt(i), 0
-			for piece := range k.pieces {
-				k.sum(m[tap*k.mStep+o:], v[piece*k.vPiece+tap*k.vStep:], u[tap*k.uStep+o*k.length+at*width:], tap, piece, tiles, width)
-				s0, s1, _, n := k.piece(piece)
-				at += (s1 - s0) * n
+		runs, terms := b.runs(tap), k.terms[atInfinity(tap)]
+		for i, o := 0, 0; i < k.count; i++ {
+			width, at := k.stripAt(i+1)-o, tap*k.uStep+o*k.length
+			for piece := range terms {
+				k.sum(m[tap*k.mStep+o/winogradLane*k.mLane:], v[tap*k.vStep:], u[at:], terms[piece], &runs, width)
+				at += k.pieceLength(piece) * width
 			}
+			o += width
 		}
 	}
 }
@@ -544,10 +613,12 @@ func (k *winograd) weightFloats() int {
 	return winogradAtOnce * k.most * (k.c.KH*k.c.KW + 9)
 }
 
-// weigh transforms a sub-kernel's weights of channels [c0,c0+n) and a strip of outputs from o0 into u: for every tap [n][width].
+// weigh transforms a sub-kernel's weights of channels [c0,c0+n) and a strip of outputs from o0 into u: for every tap (by strips, of
+// those that the tiles have) [n][width].
 // Channels and outputs that are only padding become zeros.
 func (k *winograd) weigh(u []float32, uStep, o0, width, sub, c0, n int, w, work []float32) {
 	c := &k.c
+	all := !k.strips || len(k.down.tiles[0]) != 0 // kept weights may meet tiles of any size
 	taps := c.KH * c.KW
 	real, rows := min(n, c.Cin-c0), min(width, c.Cout-o0)
 	for p := 0; p < real; p += winogradAtOnce {
@@ -562,7 +633,7 @@ func (k *winograd) weigh(u []float32, uStep, o0, width, sub, c0, n int, w, work 
 		}
 		for q := 0; q < count; q += 4 { // few channels at a time: the lanes of a strip write the same cache lines
 			for o := 0; o < width; o += winogradLane {
-				winogradWeights(k.e, u[(p+q)*width+o:], uStep, width, g[q*9*width+o:], width, min(4, count-q))
+				winogradWeights(k.e, u[(p+q)*width+o:], uStep, width, g[q*9*width+o:], width, min(4, count-q), all)
 			}
 		}
 	}
@@ -613,110 +684,78 @@ func (s *weighing) piece(worker, i int) {
 	k.weigh(s.u[o*k.length+(sub*k.cin+c0)*width:], k.uStep, o, width, sub, c0, min(weighingChannels, k.cin-c0), s.w, s.work[worker*s.apart:][:k.weightFloats()])
 }
 
-// fill transposes channels [c0,c1) of the rows of one image that lie under tiles [a0,a1) into a frame [row][column][lane], with
-// zeros around it. Column j is the image's column j-PadLeft.
-func (k *winograd) fill(frame, x []float32, c0, c1, a0, a1 int) {
+// fill transposes the lane of channels from c0 of the rows of one image that lie under tiles [a0,a1) into a frame
+// [row][column][lane], around which there are zeros. Column j is the image's column j-PadLeft.
+func (k *winograd) fill(frame, x []float32, c0, a0, a1 int) {
 	c, line := &k.c, k.fw*k.lane
-	n := max(0, min(c.W, k.fw-c.PadLeft))
-	for i := range c.DilH * (4*(a1-a0) + winogradShift(k.sr-1) + 2) {
-		row := frame[i*line : (i+1)*line]
-		r := 4*c.DilH*a0 + i - c.PadTop
-		if r < 0 || r >= c.H || n == 0 {
-			clear(row)
-			continue
+	top := c.DilH*k.down.begin(a0) - c.PadTop
+	rows := c.DilH * (k.down.begin(a1) - k.down.begin(a0) + winogradShift(k.sr-1) + 2)
+	r0, r1 := max(0, top), min(c.H, top+rows)
+	if cols := min(c.W, k.fw-c.PadLeft); r0 < r1 && cols > 0 {
+		for i := 0; i < k.lane; i += winogradLane {
+			winogradFill(k.e, frame[(r0-top)*line+c.PadLeft*k.lane+i:], line, k.lane, x[((c0+i)*c.H+r0)*c.W:], c.H*c.W, c.W, r1-r0, cols, min(winogradLane, c.Cin-c0-i))
 		}
-		if (c1-c0)%winogradLane != 0 { // the channels that fill the last lane are summed as well
-			clear(row)
-		} else {
-			clear(row[:c.PadLeft*k.lane])
-			clear(row[(c.PadLeft+n)*k.lane:])
-		}
-		transposeAhead(k.e, row[c.PadLeft*k.lane:], k.lane, x[(c0*c.H+r)*c.W:], c.H*c.W, c1-c0, n)
 	}
 }
 
-// tilesOf returns how many tiles of one image lie in rows [a0,a1) of tiles.
-func (k *winograd) tilesOf(a0, a1 int) int {
-	c, n, columns := &k.c, 0, 0
-	for b := range k.tw {
-		columns += min(c.DilW, k.ow-4*c.DilW*b)
+// input transforms what all sub-kernels see of some tiles of a class, of a lane of channels from c0, into v from tile t on. The tiles
+// begin at those places of frame.
+func (k *winograd) input(v []float32, t, class, c0 int, frame []float32, at []int32) {
+	if len(at) == 0 {
+		return
 	}
-	for a := a0; a < a1; a++ {
-		n += min(c.DilH, k.oh-4*c.DilH*a) * columns
-	}
-	return n
-}
-
-// list lists where the tiles in rows [a0,a1) of tiles begin, in a map whose first pixel belongs to row a0 and lies at first. It
-// returns their number.
-func (k *winograd) list(at []int32, first, line, step, a0, a1 int) int {
-	c, t := &k.c, 0
-	for a := range a1 - a0 {
-		for i := range c.DilH {
-			row := 4*c.DilH*a + i
-			if 4*c.DilH*a0+row >= k.oh {
-				break
-			}
-			for b := range k.tw {
-				for j := range c.DilW {
-					col := 4*c.DilW*b + j
-					if col >= k.ow {
-						break
-					}
-					at[t] = int32(first + row*line + col*step)
-					t++
-				}
-			}
-		}
-	}
-	return t
-}
-
-// input transforms what one sub-kernel sees of a tile, of one part of the channels, into v. frame begins at the tile's first
-// pixel and channel.
-func (k *winograd) input(v []float32, t, sub, part int, frame []float32) {
 	row, col := k.c.DilH*k.fw*k.lane, k.c.DilW*k.lane
-	lanes := k.cin
-	if k.merge == 1 {
-		lanes = min(k.run, k.cin-part*k.run)
+	for sub := range k.sr * k.sc {
+		x := frame[winogradShift(sub/k.sc)*row+winogradShift(sub%k.sc)*col:]
+		for i, next := 0, 0; i < k.lane; i = next {
+			piece, within := sub/k.merge, sub%k.merge*k.cin+c0+i
+			next = k.lane
+			if k.merge == 1 {
+				piece, within = sub*k.perSub+(c0+i)/k.run, (c0+i)%k.run
+				next = min(next, i+k.run-within)
+			}
+			winogradInputs(k.e, class, v[piece*k.vPiece+t*k.vTile+within/winogradLane*k.vLane:], k.vTile, k.vStep, k.vLane, x[i:], at, row, col, (next-i)/winogradLane)
+		}
 	}
-	v = v[(sub/k.merge*k.perSub+part)*k.vPiece+t*k.run+sub%k.merge*k.cin:]
-	winogradInputs(k.e, v, k.vStep, frame[winogradShift(sub/k.sc)*row+winogradShift(sub%k.sc)*col:], row, col, lanes/winogradLane)
 }
 
-// output transforms one tile of the products into outputs.
-func (k *winograd) output(y, m, bias []float32, outputs int) {
-	winogradOutputs(k.e, y, k.c.DilH*k.sw*k.wide, k.c.DilW*k.wide, m, k.mStep, bias, outputs/winogradLane)
+// output transforms some tiles of a class of the products into the outputs of a staging, at those places of y.
+func (k *winograd) output(y []float32, at []int32, class int, m, bias []float32) {
+	if len(at) != 0 {
+		winogradOutputs(k.e, class, y, at, k.c.DilH*k.sw*k.out, k.c.DilW*k.out, m, k.mTile, k.mStep, k.mLane, bias, k.out/winogradLane)
+	}
 }
 
 // winogradLine is how many pixels of a plane are finished at a time.
 const winogradLine = 256
 
-// empty transposes outputs [o0,o1) of tiles [a0,a1) of image n back into planes, a lane of channels at a time: the cache lines of
-// a pixel's planes may all belong to one set, and each should be full before it is pushed out. What comes after the
-// convolution is done on the way.
-func (j *winogradJob) empty(n int, staging []float32, o0, o1, a0, a1 int, lines []float32) {
+// empty transposes the outputs of a staging, o and those after it of tiles [a0,a1) of image n, back into planes, a lane of channels
+// at a time: the cache lines of a pixel's planes may all belong to one set, and each should be full before it is pushed out. What
+// comes after the convolution is done on the way.
+func (j *winogradJob) empty(n int, staging []float32, o, a0, a1 int, lines []float32) {
 	k := j.winograd
-	first, plane := 4*k.c.DilH*a0, k.oh*k.ow
-	rows, width := min(4*k.c.DilH*a1, k.oh)-first, k.ow
+	first, plane := k.c.DilH*k.down.begin(a0), k.oh*k.ow
+	rows, width := min(k.c.DilH*k.down.begin(a1), k.oh)-first, k.ow
 	if k.sw == k.ow {
 		rows, width = 1, rows*k.ow
 	}
-	simple := j.a.Residual == nil && !j.a.SiLU
-	for o := o0; o < o1; o += winogradLane {
-		count := min(winogradLane, o1-o)
-		for i := range rows {
-			at := (n*k.c.Cout+o)*plane + first*k.ow + i*width
-			from := staging[i*k.sw*k.wide+o-o0:]
-			if simple {
-				transposeBlocks(k.e, j.a.Y[at:], plane, from, k.wide, width, count)
-				continue
+	for i := 0; i < k.out && o+i < k.c.Cout; i += winogradLane {
+		count := min(winogradLane, k.c.Cout-o-i)
+		at := (n*k.c.Cout+o+i)*plane + first*k.ow
+		done := 0
+		if !j.a.SiLU {
+			var residual []float32
+			if j.a.Residual != nil {
+				residual = j.a.Residual[at:]
 			}
-			for p := 0; p < width; p += winogradLine {
+			done = winogradEmpty(k.e, j.a.Y[at:], plane, k.ow, residual, staging[i:], k.sw*k.out, k.out, rows, width, count)
+		}
+		for r := range rows {
+			for p := done; p < width; p += winogradLine {
 				length := min(winogradLine, width-p)
-				transposeBlocks(k.e, lines, winogradLine, from[p*k.wide:], k.wide, length, count)
+				transposeBlocks(k.e, lines, winogradLine, staging[(r*k.sw+p)*k.out+i:], k.out, length, count)
 				for q := range count {
-					j.a.finish(at+q*plane+p, lines[q*winogradLine:][:length])
+					j.a.finish(at+q*plane+r*k.ow+p, lines[q*winogradLine:][:length])
 				}
 			}
 		}

@@ -2,36 +2,10 @@
 
 #include "funcdata.h"
 #include "textflag.h"
+#include "winograd_amd64.h"
 
 // The transforms work on 8 channels in the lanes of a register. Each is done along one direction into a buffer on the stack,
 // then along the other. R15 is the buffer, aligned to a vector; element (i,j) of the half-transformed tile lies at 32*(6*i+j).
-
-#define BUFFER \
-	LEAQ buffer-1184(SP), R15; \
-	ADDQ $31, R15; \
-	ANDQ $~31, R15
-
-// INPUT1 turns d0..d5 in Y0..Y5 into results 0..5 in Y0, Y1, Y6, Y2, Y4, Y5.
-// Y10..Y15 are winogradInput: a^2*b^2, a^2+b^2, a^2, b^2, a, b.
-#define INPUT1 \
-	VMOVAPS Y4, Y6; \
-	VMOVAPS Y4, Y8; \
-	VFNMADD231PS Y11, Y2, Y6; \
-	VMOVAPS Y3, Y7; \
-	VFNMADD231PS Y11, Y3, Y5; \
-	VFNMADD231PS Y13, Y2, Y8; \
-	VFNMADD231PS Y13, Y1, Y7; \
-	VFMADD213PS Y6, Y10, Y0; \
-	VFMADD231PS Y10, Y1, Y5; \
-	VFNMADD231PS Y12, Y2, Y4; \
-	VFNMADD231PS Y12, Y1, Y3; \
-	VMOVAPS Y8, Y1; \
-	VMOVAPS Y8, Y6; \
-	VFMADD231PS Y14, Y7, Y1; \
-	VFNMADD231PS Y14, Y7, Y6; \
-	VMOVAPS Y4, Y2; \
-	VFMADD231PS Y15, Y3, Y2; \
-	VFNMADD231PS Y15, Y3, Y4
 
 #define INPUTCOLUMN(j) \
 	VMOVUPS (AX), Y0; \
@@ -67,18 +41,16 @@
 	ADDQ R11, BX; \
 	ADDQ R11, CX
 
-// func winogradInputsAVX2(v *float32, vStep int, x *float32, row, col, groups int)
-TEXT ·winogradInputsAVX2(SB), 0, $1184-48
+// func winogradInputsAVX2(v *float32, vTile, vStep, vLane int, x *float32, at *int32, tiles, row, col, groups int)
+TEXT ·winogradInputsAVX2(SB), 0, $1184-80
 	NO_LOCAL_POINTERS
-	MOVQ v+0(FP), DI
-	MOVQ vStep+8(FP), R10
+	MOVQ vStep+16(FP), R10
 	SHLQ $2, R10
-	MOVQ x+16(FP), SI
-	MOVQ row+24(FP), R8
+	SHLQ $2, vLane+24(FP)
+	MOVQ row+56(FP), R8
 	SHLQ $2, R8
-	MOVQ col+32(FP), R9
+	MOVQ col+64(FP), R9
 	SHLQ $2, R9
-	MOVQ groups+40(FP), R13
 	LEAQ (R8)(R8*2), R12 // 3 rows
 	LEAQ (R10)(R10*2), R14 // 3 taps
 	LEAQ (R14)(R14*1), R11 // 6 taps
@@ -89,6 +61,19 @@ TEXT ·winogradInputsAVX2(SB), 0, $1184-48
 	VBROADCASTSS ·winogradInput+12(SB), Y13
 	VBROADCASTSS ·winogradInput+16(SB), Y14
 	VBROADCASTSS ·winogradInput+20(SB), Y15
+
+inputTile:
+	MOVQ v+0(FP), DI
+	MOVQ vTile+8(FP), AX
+	LEAQ (DI)(AX*4), AX
+	MOVQ AX, v+0(FP)
+	MOVQ at+40(FP), AX
+	MOVLQSX (AX), DX
+	ADDQ $4, AX
+	MOVQ AX, at+40(FP)
+	MOVQ x+32(FP), SI
+	LEAQ (SI)(DX*4), SI
+	MOVQ groups+72(FP), R13
 
 inputs:
 	MOVQ SI, AX
@@ -108,27 +93,13 @@ inputs:
 	INPUTROW(4)
 	INPUTROW(5)
 	ADDQ $32, SI
-	ADDQ $32, DI
+	ADDQ vLane+24(FP), DI
 	DECQ R13
 	JNZ  inputs
+	DECQ tiles+48(FP)
+	JNZ  inputTile
 	VZEROUPPER
 	RET
-
-// OUTPUT1 turns m0..m5 in Y0..Y5 into results 0..3 in Y0, Y2, Y4, Y5.
-// Y10..Y15 are winogradOutput: a, b, a^2, b^2, a^3, b^3.
-#define OUTPUT1 \
-	VADDPS Y2, Y1, Y6; \
-	VSUBPS Y2, Y1, Y1; \
-	VADDPS Y4, Y3, Y7; \
-	VSUBPS Y4, Y3, Y3; \
-	VADDPS Y6, Y0, Y0; \
-	VMULPS Y11, Y3, Y2; \
-	VMULPS Y13, Y7, Y4; \
-	VFMADD231PS Y15, Y3, Y5; \
-	VADDPS Y7, Y0, Y0; \
-	VFMADD231PS Y10, Y1, Y2; \
-	VFMADD231PS Y12, Y6, Y4; \
-	VFMADD231PS Y14, Y1, Y5
 
 #define OUTPUTROW(i) \
 	VMOVUPS (BX), Y0; \
@@ -163,19 +134,16 @@ inputs:
 	VMOVUPS Y5, (AX)(R12*1); \
 	ADDQ R9, AX
 
-// func winogradOutputsAVX2(y *float32, row, col int, m *float32, mStep int, bias *float32, groups int)
-TEXT ·winogradOutputsAVX2(SB), 0, $1184-56
+// func winogradOutputsAVX2(y *float32, at *int32, tiles, row, col int, m *float32, mTile, mStep, mLane int, bias *float32, groups int)
+TEXT ·winogradOutputsAVX2(SB), 0, $1184-88
 	NO_LOCAL_POINTERS
-	MOVQ y+0(FP), DI
-	MOVQ row+8(FP), R8
+	MOVQ row+24(FP), R8
 	SHLQ $2, R8
-	MOVQ col+16(FP), R9
+	MOVQ col+32(FP), R9
 	SHLQ $2, R9
-	MOVQ m+24(FP), SI
-	MOVQ mStep+32(FP), R10
+	MOVQ mStep+56(FP), R10
 	SHLQ $2, R10
-	MOVQ bias+40(FP), DX
-	MOVQ groups+48(FP), R13
+	SHLQ $2, mLane+64(FP)
 	LEAQ (R8)(R8*2), R12 // 3 rows
 	LEAQ (R10)(R10*2), R14 // 3 taps
 	LEAQ (R14)(R14*1), R11 // 6 taps
@@ -186,6 +154,20 @@ TEXT ·winogradOutputsAVX2(SB), 0, $1184-56
 	VBROADCASTSS ·winogradOutput+12(SB), Y13
 	VBROADCASTSS ·winogradOutput+16(SB), Y14
 	VBROADCASTSS ·winogradOutput+20(SB), Y15
+
+outputTile:
+	MOVQ m+40(FP), SI
+	MOVQ mTile+48(FP), AX
+	LEAQ (SI)(AX*4), AX
+	MOVQ AX, m+40(FP)
+	MOVQ at+8(FP), AX
+	MOVLQSX (AX), DX
+	ADDQ $4, AX
+	MOVQ AX, at+8(FP)
+	MOVQ y+0(FP), DI
+	LEAQ (DI)(DX*4), DI
+	MOVQ bias+72(FP), DX
+	MOVQ groups+80(FP), R13
 
 outputs:
 	MOVQ SI, BX
@@ -202,11 +184,13 @@ outputs:
 	OUTPUTCOLUMN(1)
 	OUTPUTCOLUMN(2)
 	OUTPUTCOLUMN(3)
-	ADDQ $32, SI
+	ADDQ mLane+64(FP), SI
 	ADDQ $32, DI
 	ADDQ $32, DX
 	DECQ R13
 	JNZ  outputs
+	DECQ tiles+16(FP)
+	JNZ  outputTile
 	VZEROUPPER
 	RET
 
@@ -252,8 +236,8 @@ outputs:
 	ADDQ R11, BX; \
 	ADDQ R11, CX
 
-// func winogradWeightsAVX2(u *float32, uStep, next int, w *float32, wStep, n int)
-TEXT ·winogradWeightsAVX2(SB), 0, $1184-48
+// func winogradWeightsAVX2(u *float32, uStep, next int, w *float32, wStep, n int, all bool)
+TEXT ·winogradWeightsAVX2(SB), 0, $1184-49
 	NO_LOCAL_POINTERS
 	MOVQ u+0(FP), DI
 	MOVQ uStep+8(FP), R10
@@ -284,7 +268,11 @@ weights:
 	WEIGHTCOLUMN(0)
 	WEIGHTCOLUMN(1)
 	WEIGHTCOLUMN(2)
+	CMPB all+48(FP), $0
+	JEQ  noPoint0
 	WEIGHTROW(0)
+
+rows:
 	WEIGHTROW(1)
 	WEIGHTROW(2)
 	WEIGHTROW(3)
@@ -297,285 +285,366 @@ weights:
 	VZEROUPPER
 	RET
 
+noPoint0:
+	ADDQ R11, BX
+	ADDQ R11, CX
+	JMP  rows
+
 // The products of a strip of outputs hold 4 tiles by 24 (or 16) outputs:
 //
 //	Y0..Y11   sums, 3 (or 2) registers a tile   Y12..Y14  a row of U    Y15  an element of V in every lane
-//	DI  M        R8  ldm in bytes   R12  3*ldm       SI  V    R9  ldv in bytes   R11  3*ldv
+//	DI  M        R8  mLane in bytes             SI  V    R9  vLane in bytes
 //	DX  U        CX  n              BX   tiles left  AX, R10  walk V and U       R14  what is left of n
 #define B24(i) VMOVUPS (96*i+0)(R10), Y12; VMOVUPS (96*i+32)(R10), Y13; VMOVUPS (96*i+64)(R10), Y14
-#define R24_0(i) VBROADCASTSS (4*i)(AX), Y15; VFMADD231PS Y12, Y15, Y0; VFMADD231PS Y13, Y15, Y1; VFMADD231PS Y14, Y15, Y2
-#define R24_1(i) VBROADCASTSS (4*i)(AX)(R9*1), Y15; VFMADD231PS Y12, Y15, Y3; VFMADD231PS Y13, Y15, Y4; VFMADD231PS Y14, Y15, Y5
-#define R24_2(i) VBROADCASTSS (4*i)(AX)(R9*2), Y15; VFMADD231PS Y12, Y15, Y6; VFMADD231PS Y13, Y15, Y7; VFMADD231PS Y14, Y15, Y8
-#define R24_3(i) VBROADCASTSS (4*i)(AX)(R11*1), Y15; VFMADD231PS Y12, Y15, Y9; VFMADD231PS Y13, Y15, Y10; VFMADD231PS Y14, Y15, Y11
+#define R24_0(i) VBROADCASTSS (4*i+0)(AX), Y15; VFMADD231PS Y12, Y15, Y0; VFMADD231PS Y13, Y15, Y1; VFMADD231PS Y14, Y15, Y2
+#define R24_1(i) VBROADCASTSS (4*i+32)(AX), Y15; VFMADD231PS Y12, Y15, Y3; VFMADD231PS Y13, Y15, Y4; VFMADD231PS Y14, Y15, Y5
+#define R24_2(i) VBROADCASTSS (4*i+64)(AX), Y15; VFMADD231PS Y12, Y15, Y6; VFMADD231PS Y13, Y15, Y7; VFMADD231PS Y14, Y15, Y8
+#define R24_3(i) VBROADCASTSS (4*i+96)(AX), Y15; VFMADD231PS Y12, Y15, Y9; VFMADD231PS Y13, Y15, Y10; VFMADD231PS Y14, Y15, Y11
 #define STEP24_1(i) B24(i); R24_0(i)
 #define STEP24_2(i) B24(i); R24_0(i); R24_1(i)
 #define STEP24_3(i) B24(i); R24_0(i); R24_1(i); R24_2(i)
 #define STEP24_4(i) B24(i); R24_0(i); R24_1(i); R24_2(i); R24_3(i)
-#define ADD24_0 VADDPS (DI), Y0, Y0; VADDPS 32(DI), Y1, Y1; VADDPS 64(DI), Y2, Y2
-#define PUT24_0 VMOVUPS Y0, (DI); VMOVUPS Y1, 32(DI); VMOVUPS Y2, 64(DI)
+#define ADD24_0 VADDPS (DI), Y0, Y0; VADDPS (DI)(R8*1), Y1, Y1; VADDPS (DI)(R8*2), Y2, Y2
+#define PUT24_0 VMOVUPS Y0, (DI); VMOVUPS Y1, (DI)(R8*1); VMOVUPS Y2, (DI)(R8*2)
 #define ZERO24_0 VXORPS Y0, Y0, Y0; VXORPS Y1, Y1, Y1; VXORPS Y2, Y2, Y2
-#define ADD24_1 VADDPS (DI)(R8*1), Y3, Y3; VADDPS 32(DI)(R8*1), Y4, Y4; VADDPS 64(DI)(R8*1), Y5, Y5
-#define PUT24_1 VMOVUPS Y3, (DI)(R8*1); VMOVUPS Y4, 32(DI)(R8*1); VMOVUPS Y5, 64(DI)(R8*1)
+#define ADD24_1 VADDPS 32(DI), Y3, Y3; VADDPS 32(DI)(R8*1), Y4, Y4; VADDPS 32(DI)(R8*2), Y5, Y5
+#define PUT24_1 VMOVUPS Y3, 32(DI); VMOVUPS Y4, 32(DI)(R8*1); VMOVUPS Y5, 32(DI)(R8*2)
 #define ZERO24_1 VXORPS Y3, Y3, Y3; VXORPS Y4, Y4, Y4; VXORPS Y5, Y5, Y5
-#define ADD24_2 VADDPS (DI)(R8*2), Y6, Y6; VADDPS 32(DI)(R8*2), Y7, Y7; VADDPS 64(DI)(R8*2), Y8, Y8
-#define PUT24_2 VMOVUPS Y6, (DI)(R8*2); VMOVUPS Y7, 32(DI)(R8*2); VMOVUPS Y8, 64(DI)(R8*2)
+#define ADD24_2 VADDPS 64(DI), Y6, Y6; VADDPS 64(DI)(R8*1), Y7, Y7; VADDPS 64(DI)(R8*2), Y8, Y8
+#define PUT24_2 VMOVUPS Y6, 64(DI); VMOVUPS Y7, 64(DI)(R8*1); VMOVUPS Y8, 64(DI)(R8*2)
 #define ZERO24_2 VXORPS Y6, Y6, Y6; VXORPS Y7, Y7, Y7; VXORPS Y8, Y8, Y8
-#define ADD24_3 VADDPS (DI)(R12*1), Y9, Y9; VADDPS 32(DI)(R12*1), Y10, Y10; VADDPS 64(DI)(R12*1), Y11, Y11
-#define PUT24_3 VMOVUPS Y9, (DI)(R12*1); VMOVUPS Y10, 32(DI)(R12*1); VMOVUPS Y11, 64(DI)(R12*1)
+#define ADD24_3 VADDPS 96(DI), Y9, Y9; VADDPS 96(DI)(R8*1), Y10, Y10; VADDPS 96(DI)(R8*2), Y11, Y11
+#define PUT24_3 VMOVUPS Y9, 96(DI); VMOVUPS Y10, 96(DI)(R8*1); VMOVUPS Y11, 96(DI)(R8*2)
 #define ZERO24_3 VXORPS Y9, Y9, Y9; VXORPS Y10, Y10, Y10; VXORPS Y11, Y11, Y11
 #define B16(i) VMOVUPS (64*i+0)(R10), Y12; VMOVUPS (64*i+32)(R10), Y13
-#define R16_0(i) VBROADCASTSS (4*i)(AX), Y15; VFMADD231PS Y12, Y15, Y0; VFMADD231PS Y13, Y15, Y1
-#define R16_1(i) VBROADCASTSS (4*i)(AX)(R9*1), Y15; VFMADD231PS Y12, Y15, Y2; VFMADD231PS Y13, Y15, Y3
-#define R16_2(i) VBROADCASTSS (4*i)(AX)(R9*2), Y15; VFMADD231PS Y12, Y15, Y4; VFMADD231PS Y13, Y15, Y5
-#define R16_3(i) VBROADCASTSS (4*i)(AX)(R11*1), Y15; VFMADD231PS Y12, Y15, Y6; VFMADD231PS Y13, Y15, Y7
+#define R16_0(i) VBROADCASTSS (4*i+0)(AX), Y15; VFMADD231PS Y12, Y15, Y0; VFMADD231PS Y13, Y15, Y1
+#define R16_1(i) VBROADCASTSS (4*i+32)(AX), Y15; VFMADD231PS Y12, Y15, Y2; VFMADD231PS Y13, Y15, Y3
+#define R16_2(i) VBROADCASTSS (4*i+64)(AX), Y15; VFMADD231PS Y12, Y15, Y4; VFMADD231PS Y13, Y15, Y5
+#define R16_3(i) VBROADCASTSS (4*i+96)(AX), Y15; VFMADD231PS Y12, Y15, Y6; VFMADD231PS Y13, Y15, Y7
 #define STEP16_1(i) B16(i); R16_0(i)
 #define STEP16_2(i) B16(i); R16_0(i); R16_1(i)
 #define STEP16_3(i) B16(i); R16_0(i); R16_1(i); R16_2(i)
 #define STEP16_4(i) B16(i); R16_0(i); R16_1(i); R16_2(i); R16_3(i)
-#define ADD16_0 VADDPS (DI), Y0, Y0; VADDPS 32(DI), Y1, Y1
-#define PUT16_0 VMOVUPS Y0, (DI); VMOVUPS Y1, 32(DI)
+#define ADD16_0 VADDPS (DI), Y0, Y0; VADDPS (DI)(R8*1), Y1, Y1
+#define PUT16_0 VMOVUPS Y0, (DI); VMOVUPS Y1, (DI)(R8*1)
 #define ZERO16_0 VXORPS Y0, Y0, Y0; VXORPS Y1, Y1, Y1
-#define ADD16_1 VADDPS (DI)(R8*1), Y2, Y2; VADDPS 32(DI)(R8*1), Y3, Y3
-#define PUT16_1 VMOVUPS Y2, (DI)(R8*1); VMOVUPS Y3, 32(DI)(R8*1)
+#define ADD16_1 VADDPS 32(DI), Y2, Y2; VADDPS 32(DI)(R8*1), Y3, Y3
+#define PUT16_1 VMOVUPS Y2, 32(DI); VMOVUPS Y3, 32(DI)(R8*1)
 #define ZERO16_1 VXORPS Y2, Y2, Y2; VXORPS Y3, Y3, Y3
-#define ADD16_2 VADDPS (DI)(R8*2), Y4, Y4; VADDPS 32(DI)(R8*2), Y5, Y5
-#define PUT16_2 VMOVUPS Y4, (DI)(R8*2); VMOVUPS Y5, 32(DI)(R8*2)
+#define ADD16_2 VADDPS 64(DI), Y4, Y4; VADDPS 64(DI)(R8*1), Y5, Y5
+#define PUT16_2 VMOVUPS Y4, 64(DI); VMOVUPS Y5, 64(DI)(R8*1)
 #define ZERO16_2 VXORPS Y4, Y4, Y4; VXORPS Y5, Y5, Y5
-#define ADD16_3 VADDPS (DI)(R12*1), Y6, Y6; VADDPS 32(DI)(R12*1), Y7, Y7
-#define PUT16_3 VMOVUPS Y6, (DI)(R12*1); VMOVUPS Y7, 32(DI)(R12*1)
+#define ADD16_3 VADDPS 96(DI), Y6, Y6; VADDPS 96(DI)(R8*1), Y7, Y7
+#define PUT16_3 VMOVUPS Y6, 96(DI); VMOVUPS Y7, 96(DI)(R8*1)
 #define ZERO16_3 VXORPS Y6, Y6, Y6; VXORPS Y7, Y7, Y7
 
-// func winogradProductAVX2(m *float32, ldm int, v *float32, ldv int, u *float32, tiles, n int, add, narrow bool)
+// func winogradProductAVX2(m *float32, mLane int, v *float32, vLane int, u *float32, tiles, n int, add, narrow bool)
 TEXT ·winogradProductAVX2(SB), NOSPLIT, $0-58
 	MOVQ m+0(FP), DI
-	MOVQ ldm+8(FP), R8
+	MOVQ mLane+8(FP), R8
 	SHLQ $2, R8
 	MOVQ v+16(FP), SI
-	MOVQ ldv+24(FP), R9
+	MOVQ vLane+24(FP), R9
 	SHLQ $2, R9
 	MOVQ u+32(FP), DX
 	MOVQ tiles+40(FP), BX
 	MOVQ n+48(FP), CX
-	LEAQ (R8)(R8*2), R12
-	LEAQ (R9)(R9*2), R11
 	CMPB narrow+57(FP), $0
 	JNE  w16r4
+
 w24r4:
 	CMPQ BX, $4
-	JLT w24r4end
+	JLT  w24r4end
 	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R8*1)
-	PREFETCHT0 (DI)(R8*2)
-	PREFETCHT0 (DI)(R12*1)
 	PREFETCHT0 64(DI)
+	PREFETCHT0 (DI)(R8*1)
 	PREFETCHT0 64(DI)(R8*1)
+	PREFETCHT0 (DI)(R8*2)
 	PREFETCHT0 64(DI)(R8*2)
-	PREFETCHT0 64(DI)(R12*1)
 	MOVQ SI, AX
 	MOVQ DX, R10
 	MOVQ CX, R14
+	XORQ R13, R13
+	CMPQ BX, $8
+	JGE  w24r4zero
+	IMUL3Q $96, CX, R13 // the next strip
+
+w24r4zero:
 	ZERO24_0; ZERO24_1; ZERO24_2; ZERO24_3
+
 w24r4k:
-	PREFETCHT0 (AX)(R9*4)
-	LEAQ (AX)(R9*4), R15
-	PREFETCHT0 (R15)(R9*1)
-	PREFETCHT0 (R15)(R9*2)
-	PREFETCHT0 (R15)(R11*1)
+	PREFETCHT0 128(AX)
+	PREFETCHT0 192(AX)
+	PREFETCHT0 0(R10)(R13*1)
+	PREFETCHT0 64(R10)(R13*1)
 	STEP24_4(0)
+	PREFETCHT0 128(R10)(R13*1)
 	STEP24_4(1)
+	PREFETCHT0 192(R10)(R13*1)
+	PREFETCHT0 256(R10)(R13*1)
 	STEP24_4(2)
+	PREFETCHT0 320(R10)(R13*1)
 	STEP24_4(3)
-	ADDQ $16, AX
-	ADDQ $384, R10
-	SUBQ $4, R14
-	JNZ w24r4k
+	PREFETCHT0 384(R10)(R13*1)
+	PREFETCHT0 448(R10)(R13*1)
+	STEP24_4(4)
+	PREFETCHT0 512(R10)(R13*1)
+	STEP24_4(5)
+	PREFETCHT0 576(R10)(R13*1)
+	PREFETCHT0 640(R10)(R13*1)
+	STEP24_4(6)
+	PREFETCHT0 704(R10)(R13*1)
+	STEP24_4(7)
+	ADDQ R9, AX
+	ADDQ $768, R10
+	SUBQ $8, R14
+	JNZ  w24r4k
 	CMPB add+56(FP), $0
-	JEQ w24r4put
+	JEQ  w24r4put
 	ADD24_0; ADD24_1; ADD24_2; ADD24_3
+
 w24r4put:
 	PUT24_0; PUT24_1; PUT24_2; PUT24_3
-	LEAQ (SI)(R9*4), SI
-	LEAQ (DI)(R8*4), DI
+	ADDQ $128, SI
+	ADDQ $128, DI
 	SUBQ $4, BX
-	JMP w24r4
+	JMP  w24r4
+
 w24r4end:
 w24r3:
 	CMPQ BX, $3
-	JLT w24r3end
+	JLT  w24r3end
 	MOVQ SI, AX
 	MOVQ DX, R10
 	MOVQ CX, R14
 	ZERO24_0; ZERO24_1; ZERO24_2
+
 w24r3k:
 	STEP24_3(0)
 	STEP24_3(1)
 	STEP24_3(2)
 	STEP24_3(3)
-	ADDQ $16, AX
-	ADDQ $384, R10
-	SUBQ $4, R14
-	JNZ w24r3k
+	STEP24_3(4)
+	STEP24_3(5)
+	STEP24_3(6)
+	STEP24_3(7)
+	ADDQ R9, AX
+	ADDQ $768, R10
+	SUBQ $8, R14
+	JNZ  w24r3k
 	CMPB add+56(FP), $0
-	JEQ w24r3put
+	JEQ  w24r3put
 	ADD24_0; ADD24_1; ADD24_2
+
 w24r3put:
 	PUT24_0; PUT24_1; PUT24_2
-	JMP productDone
+	JMP  productDone
+
 w24r3end:
 w24r2:
 	CMPQ BX, $2
-	JLT w24r2end
+	JLT  w24r2end
 	MOVQ SI, AX
 	MOVQ DX, R10
 	MOVQ CX, R14
 	ZERO24_0; ZERO24_1
+
 w24r2k:
 	STEP24_2(0)
 	STEP24_2(1)
 	STEP24_2(2)
 	STEP24_2(3)
-	ADDQ $16, AX
-	ADDQ $384, R10
-	SUBQ $4, R14
-	JNZ w24r2k
+	STEP24_2(4)
+	STEP24_2(5)
+	STEP24_2(6)
+	STEP24_2(7)
+	ADDQ R9, AX
+	ADDQ $768, R10
+	SUBQ $8, R14
+	JNZ  w24r2k
 	CMPB add+56(FP), $0
-	JEQ w24r2put
+	JEQ  w24r2put
 	ADD24_0; ADD24_1
+
 w24r2put:
 	PUT24_0; PUT24_1
-	JMP productDone
+	JMP  productDone
+
 w24r2end:
 w24r1:
 	CMPQ BX, $1
-	JLT w24r1end
+	JLT  w24r1end
 	MOVQ SI, AX
 	MOVQ DX, R10
 	MOVQ CX, R14
 	ZERO24_0
+
 w24r1k:
 	STEP24_1(0)
 	STEP24_1(1)
 	STEP24_1(2)
 	STEP24_1(3)
-	ADDQ $16, AX
-	ADDQ $384, R10
-	SUBQ $4, R14
-	JNZ w24r1k
+	STEP24_1(4)
+	STEP24_1(5)
+	STEP24_1(6)
+	STEP24_1(7)
+	ADDQ R9, AX
+	ADDQ $768, R10
+	SUBQ $8, R14
+	JNZ  w24r1k
 	CMPB add+56(FP), $0
-	JEQ w24r1put
+	JEQ  w24r1put
 	ADD24_0
+
 w24r1put:
 	PUT24_0
-	JMP productDone
+	JMP  productDone
+
 w24r1end:
-	JMP productDone
+	JMP  productDone
+
 w16r4:
 	CMPQ BX, $4
-	JLT w16r4end
+	JLT  w16r4end
 	PREFETCHT0 (DI)
-	PREFETCHT0 (DI)(R8*1)
-	PREFETCHT0 (DI)(R8*2)
-	PREFETCHT0 (DI)(R12*1)
 	PREFETCHT0 64(DI)
+	PREFETCHT0 (DI)(R8*1)
 	PREFETCHT0 64(DI)(R8*1)
-	PREFETCHT0 64(DI)(R8*2)
-	PREFETCHT0 64(DI)(R12*1)
 	MOVQ SI, AX
 	MOVQ DX, R10
 	MOVQ CX, R14
+	XORQ R13, R13
+	CMPQ BX, $8
+	JGE  w16r4zero
+	IMUL3Q $64, CX, R13 // the next strip
+
+w16r4zero:
 	ZERO16_0; ZERO16_1; ZERO16_2; ZERO16_3
+
 w16r4k:
-	PREFETCHT0 (AX)(R9*4)
-	LEAQ (AX)(R9*4), R15
-	PREFETCHT0 (R15)(R9*1)
-	PREFETCHT0 (R15)(R9*2)
-	PREFETCHT0 (R15)(R11*1)
+	PREFETCHT0 128(AX)
+	PREFETCHT0 192(AX)
+	PREFETCHT0 0(R10)(R13*1)
 	STEP16_4(0)
+	PREFETCHT0 64(R10)(R13*1)
 	STEP16_4(1)
+	PREFETCHT0 128(R10)(R13*1)
 	STEP16_4(2)
+	PREFETCHT0 192(R10)(R13*1)
 	STEP16_4(3)
-	ADDQ $16, AX
-	ADDQ $256, R10
-	SUBQ $4, R14
-	JNZ w16r4k
+	PREFETCHT0 256(R10)(R13*1)
+	STEP16_4(4)
+	PREFETCHT0 320(R10)(R13*1)
+	STEP16_4(5)
+	PREFETCHT0 384(R10)(R13*1)
+	STEP16_4(6)
+	PREFETCHT0 448(R10)(R13*1)
+	STEP16_4(7)
+	ADDQ R9, AX
+	ADDQ $512, R10
+	SUBQ $8, R14
+	JNZ  w16r4k
 	CMPB add+56(FP), $0
-	JEQ w16r4put
+	JEQ  w16r4put
 	ADD16_0; ADD16_1; ADD16_2; ADD16_3
+
 w16r4put:
 	PUT16_0; PUT16_1; PUT16_2; PUT16_3
-	LEAQ (SI)(R9*4), SI
-	LEAQ (DI)(R8*4), DI
+	ADDQ $128, SI
+	ADDQ $128, DI
 	SUBQ $4, BX
-	JMP w16r4
+	JMP  w16r4
+
 w16r4end:
 w16r3:
 	CMPQ BX, $3
-	JLT w16r3end
+	JLT  w16r3end
 	MOVQ SI, AX
 	MOVQ DX, R10
 	MOVQ CX, R14
 	ZERO16_0; ZERO16_1; ZERO16_2
+
 w16r3k:
 	STEP16_3(0)
 	STEP16_3(1)
 	STEP16_3(2)
 	STEP16_3(3)
-	ADDQ $16, AX
-	ADDQ $256, R10
-	SUBQ $4, R14
-	JNZ w16r3k
+	STEP16_3(4)
+	STEP16_3(5)
+	STEP16_3(6)
+	STEP16_3(7)
+	ADDQ R9, AX
+	ADDQ $512, R10
+	SUBQ $8, R14
+	JNZ  w16r3k
 	CMPB add+56(FP), $0
-	JEQ w16r3put
+	JEQ  w16r3put
 	ADD16_0; ADD16_1; ADD16_2
+
 w16r3put:
 	PUT16_0; PUT16_1; PUT16_2
-	JMP productDone
+	JMP  productDone
+
 w16r3end:
 w16r2:
 	CMPQ BX, $2
-	JLT w16r2end
+	JLT  w16r2end
 	MOVQ SI, AX
 	MOVQ DX, R10
 	MOVQ CX, R14
 	ZERO16_0; ZERO16_1
+
 w16r2k:
 	STEP16_2(0)
 	STEP16_2(1)
 	STEP16_2(2)
 	STEP16_2(3)
-	ADDQ $16, AX
-	ADDQ $256, R10
-	SUBQ $4, R14
-	JNZ w16r2k
+	STEP16_2(4)
+	STEP16_2(5)
+	STEP16_2(6)
+	STEP16_2(7)
+	ADDQ R9, AX
+	ADDQ $512, R10
+	SUBQ $8, R14
+	JNZ  w16r2k
 	CMPB add+56(FP), $0
-	JEQ w16r2put
+	JEQ  w16r2put
 	ADD16_0; ADD16_1
+
 w16r2put:
 	PUT16_0; PUT16_1
-	JMP productDone
+	JMP  productDone
+
 w16r2end:
 w16r1:
 	CMPQ BX, $1
-	JLT w16r1end
+	JLT  w16r1end
 	MOVQ SI, AX
 	MOVQ DX, R10
 	MOVQ CX, R14
 	ZERO16_0
+
 w16r1k:
 	STEP16_1(0)
 	STEP16_1(1)
 	STEP16_1(2)
 	STEP16_1(3)
-	ADDQ $16, AX
-	ADDQ $256, R10
-	SUBQ $4, R14
-	JNZ w16r1k
+	STEP16_1(4)
+	STEP16_1(5)
+	STEP16_1(6)
+	STEP16_1(7)
+	ADDQ R9, AX
+	ADDQ $512, R10
+	SUBQ $8, R14
+	JNZ  w16r1k
 	CMPB add+56(FP), $0
-	JEQ w16r1put
+	JEQ  w16r1put
 	ADD16_0
+
 w16r1put:
 	PUT16_0
-	JMP productDone
+	JMP  productDone
+
 w16r1end:
 productDone:
 	VZEROUPPER

@@ -41,6 +41,13 @@ func randomWinograd(r *rand.Rand) Conv {
 	}
 }
 
+// neighbours adds to the scale of Winograd's outputs what the neighbours in its tile add to the rounding of one with few terms.
+func neighbours(scale []float64) {
+	for i := range scale {
+		scale[i]++
+	}
+}
+
 func checkWinograd(t testing.TB, p *Pool, c Conv, seed uint64) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 17))
@@ -49,9 +56,7 @@ func checkWinograd(t testing.TB, p *Pool, c Conv, seed uint64) {
 		bias = nil
 	}
 	want, scale := naiveConv(c, x, w, bias)
-	for i := range scale { // the neighbours in its tile add to the rounding of an output with few terms
-		scale[i] += 1
-	}
+	neighbours(scale)
 	near(t, c.String()+" y", runWinograd(t, p, c, x, w, bias), want, scale)
 }
 
@@ -69,6 +74,11 @@ func TestWinogradShapes(t *testing.T) {
 		square(2, 70, 9, 13, 3, 1, 4),
 		square(1, 130, 24, 6, 3, 1, 1),
 		square(1, 4, 3, 1, 3, 1, 1),
+		square(2, 24, 40, 16, 3, 1, 3), // tiles of 3 and 2 outputs only
+		square(1, 16, 24, 27, 3, 1, 2), // of 4, 3 and 2
+		square(1, 16, 24, 8, 3, 1, 4),  // of 2 only
+		square(3, 9, 20, 6, 5, 1, 1),
+		square(1, 40, 17, 18, 7, 1, 3),
 		square(1, 3, 5, 5, 3, 1, 4), // a dilation that leaves some grids with one pixel
 		square(1, 3, 5, 3, 3, 1, 7), // a dilation larger than the map: grids without pixels
 		pad(square(1, 5, 6, 9, 3, 1, 1), 0, 0, 0, 0),
@@ -78,6 +88,8 @@ func TestWinogradShapes(t *testing.T) {
 	wide := square(1, 20, 24, 64, 3, 1, 1)
 	wide.H = 5
 	cases = append(cases, wide)
+	wide.W = 300 // a row of more tiles than are worked on at a time
+	cases = append(cases, wide, square(1, 20, 9, 45, 3, 1, 6))
 	eachPath(t, func(t *testing.T) {
 		p := NewPool(2)
 		defer p.Close()
@@ -112,7 +124,7 @@ func FuzzWinograd(f *testing.F) {
 // A picture has the same bits alone or in any batch, with any number of threads, however the tiles are dealt out.
 func TestWinogradSameBits(t *testing.T) {
 	eachPath(t, func(t *testing.T) {
-		for _, c := range []Conv{square(8, 24, 30, 8, 3, 1, 1), square(8, 40, 20, 20, 3, 1, 2), square(6, 17, 16, 13, 3, 1, 3), square(6, 130, 16, 8, 3, 1, 1)} {
+		for _, c := range []Conv{square(8, 24, 30, 8, 3, 1, 1), square(8, 40, 20, 20, 3, 1, 2), square(6, 17, 16, 13, 3, 1, 3), square(4, 17, 24, 16, 3, 1, 3), square(4, 9, 16, 11, 5, 1, 2), square(6, 130, 16, 8, 3, 1, 1)} {
 			r := rand.New(rand.NewPCG(3, 14))
 			in := c.Cin * c.H * c.W
 			x, w, bias := uniform(r, c.N*in), uniform(r, c.Cout*c.Cin*c.KH*c.KW), uniform(r, c.Cout)
@@ -141,7 +153,7 @@ func TestWinogradSameBits(t *testing.T) {
 // root of the mean square.
 func TestWinogradError(t *testing.T) {
 	eachPath(t, func(t *testing.T) {
-		for _, c := range []Conv{square(1, 32, 8, 16, 3, 1, 1), square(1, 96, 8, 16, 3, 1, 1), square(1, 192, 8, 16, 3, 1, 1), square(1, 640, 8, 8, 3, 1, 1), square(1, 24, 8, 16, 5, 1, 1), square(1, 96, 8, 16, 5, 1, 2), square(1, 320, 8, 8, 5, 1, 1), square(1, 48, 8, 16, 7, 1, 1)} {
+		for _, c := range []Conv{square(1, 32, 8, 16, 3, 1, 1), square(1, 96, 8, 16, 3, 1, 1), square(1, 192, 8, 16, 3, 1, 1), square(1, 640, 8, 8, 3, 1, 1), square(1, 32, 8, 18, 3, 1, 3), square(1, 32, 8, 16, 3, 1, 3), square(1, 32, 8, 12, 3, 1, 6), square(1, 640, 8, 12, 3, 1, 4), square(1, 24, 8, 15, 5, 1, 5), square(1, 24, 8, 16, 5, 1, 1), square(1, 96, 8, 16, 5, 1, 2), square(1, 320, 8, 8, 5, 1, 1), square(1, 48, 8, 16, 7, 1, 1)} {
 			r := rand.New(rand.NewPCG(5, 14))
 			x, w := make([]float32, c.N*c.Cin*c.H*c.W), make([]float32, c.Cout*c.Cin*c.KH*c.KW)
 			for _, s := range [][]float32{x, w} {
@@ -175,18 +187,20 @@ func TestWinogradError(t *testing.T) {
 func TestWinogradKeepsNaN(t *testing.T) {
 	eachPath(t, func(t *testing.T) {
 		for _, poison := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
-			c := square(1, 9, 7, 24, 3, 1, 2)
-			r := rand.New(rand.NewPCG(5, 6))
-			x, w := uniform(r, c.Cin*c.H*c.W), make([]float32, c.Cout*c.Cin*c.KH*c.KW) // weights of zero: 0*NaN is NaN
-			const row, col = 7, 22
-			x[4*c.H*c.W+row*c.W+col] = poison
-			for i, v := range runWinograd(t, nil, c, x, w, nil) {
-				i, j := i%(c.H*c.W)/c.W, i%c.W
-				depends := (i-row)%2 == 0 && (j-col)%2 == 0 && max(i-row, row-i) <= 2 && max(j-col, col-j) <= 2
-				// Its grid, and tiles of 4x4 pixels there.
-				may := (i-row)%2 == 0 && (j-col)%2 == 0 && max(i-row, row-i) <= 10 && max(j-col, col-j) <= 10
-				if bad := v != v; depends && !bad || bad && !may {
-					t.Fatalf("output (%d,%d) is %g after %g at (%d,%d)", i, j, v, poison, row, col)
+			for _, c := range []Conv{square(1, 9, 7, 24, 3, 1, 2), square(1, 9, 7, 24, 3, 1, 4), square(1, 9, 7, 24, 3, 1, 5), square(1, 9, 7, 24, 3, 1, 12)} {
+				r := rand.New(rand.NewPCG(5, 6))
+				x, w := uniform(r, c.Cin*c.H*c.W), make([]float32, c.Cout*c.Cin*c.KH*c.KW) // weights of zero: 0*NaN is NaN
+				const row, col = 7, 22
+				d := c.DilH
+				x[4*c.H*c.W+row*c.W+col] = poison
+				for i, v := range runWinograd(t, nil, c, x, w, nil) {
+					i, j := i%(c.H*c.W)/c.W, i%c.W
+					depends := (i-row)%d == 0 && (j-col)%d == 0 && max(i-row, row-i) <= d && max(j-col, col-j) <= d
+					// Its grid, and tiles of 4x4 pixels there.
+					may := (i-row)%d == 0 && (j-col)%d == 0 && max(i-row, row-i) <= 5*d && max(j-col, col-j) <= 5*d
+					if bad := v != v; depends && !bad || bad && !may {
+						t.Fatalf("%v: output (%d,%d) is %g after %g at (%d,%d)", c, i, j, v, poison, row, col)
+					}
 				}
 			}
 		}
