@@ -26,8 +26,11 @@ type Attention struct {
 // batch nor threads change a bit.
 const (
 	attentionVectors = 12   // vectors of queries in a task's block
-	attentionScores  = 3072 // scores of a strip that are held at a time: they stay in the first-level cache
+	attentionScores  = 6144 // scores of a strip that are held at a time, half as many of wide heads: they stay in the first-level cache
+	attentionWide    = 64   // columns that a wide head has more than
 	attentionDepth   = 128  // columns of a head that one pass over the scores takes
+	attentionSample  = 4    // keys whose scores are the first guess at the maxima
+	attentionRise    = 24   // by how much, in powers of two, scores may exceed what is taken off them
 	packTask         = 64   // keys that a task packs, all heads of them
 	packRows         = 16   // keys that are packed together, head by head: they are read where they lie in the first-level cache
 )
@@ -60,23 +63,26 @@ type attentionPlan struct {
 
 func (a Attention) plan() attentionPlan {
 	lanes := attentionLanes()
-	return attentionPlan{a, lanes, attentionVectors * lanes, attentionScores / (3 * lanes) / packRows * packRows, (a.Tk + 3) / 4, (a.D + 3) / 4}
+	scores := attentionScores
+	if a.D > attentionWide {
+		scores /= 2
+	}
+	return attentionPlan{a, lanes, attentionVectors * lanes, scores / (3 * lanes) / packRows * packRows, (a.Tk + 3) / 4, (a.D + 3) / 4}
 }
 
 // packed is the floats of one head's packed keys and packed values.
-func (p attentionPlan) packed() (keys, values int) { return 4 * p.groups * p.D, 4 * p.outs * p.Tk }
+func (p *attentionPlan) packed() (keys, values int) { return 4 * p.groups * p.D, 4 * p.outs * p.Tk }
 
 // columns is the number of queries a block of rows is filled up to: a lone
 // vector of queries gets a second one.
-func (p attentionPlan) columns(rows int) int {
+func (p *attentionPlan) columns(rows int) int {
 	return max(roundUp(rows, p.lanes), 2*p.lanes)
 }
 
-// worker is one worker's scratch: queries and outputs of its block, three
-// statistics of each query, and the scores of a strip.
-func (p attentionPlan) worker() int {
+// worker is one worker's scratch: the strips of its block, and the scores of one.
+func (p *attentionPlan) worker() int {
 	block := min(p.rows, p.columns(p.Tq))
-	return block*(p.D+4*p.outs+3) + 3*p.lanes*min(p.keys, 4*p.groups)
+	return block*(p.D+4*p.outs+attentionStats) + 3*p.lanes*min(p.keys, 4*p.groups)
 }
 
 // Scratch returns the floats of scratch AttentionForward wants: packed keys and
@@ -96,7 +102,7 @@ func aligned(s []float32) []float32 {
 }
 
 // AttentionForward computes o. It walks the keys in blocks with a running
-// maximum and denominator, so it needs no Tq x Tk matrix. NaN and infinite
+// reference, within a few powers of two of the maximum, and denominator, so it needs no Tq x Tk matrix. NaN and infinite
 // inputs reach every output that depends on them.
 //
 // Source: Dao et al., FlashAttention, 2022, algorithm 1 (forward).
@@ -144,7 +150,7 @@ func (s *attending) pack(_, i int) {
 		for h := range s.Heads {
 			k, v := s.head(n*s.Heads + h)
 			at := n*s.Tk*s.Heads*s.D + h*s.D
-			s.packKeys(k, s.k[at:], first, last)
+			s.packKeys(k, s.k[at:], first, last, s.logits())
 			s.packValues(v, s.v[at:], first, last)
 		}
 	}
@@ -160,21 +166,25 @@ func (s *attending) block(worker, i int) {
 	s.forward(s.o[at:], s.q[at:], k, v, s.work[worker*size:(worker+1)*size], first, min(s.rows, s.Tq-first))
 }
 
+// logits is the scale of scores in units of ln(2): the exponential is then a
+// power of two.
+func (p *attentionPlan) logits() float32 { return float32(float64(p.scale()) * math.Log2E) }
+
 // packKeys writes keys first..last, last a multiple of 4 or the end, of a head
-// k as y [keys/4,D,4]. The last group is filled with the last key, which cannot
+// k as y [keys/4,D,4] times scale. The last group is filled with the last key, which cannot
 // change a maximum.
-func (p attentionPlan) packKeys(y, k []float32, first, last int) {
+func (p *attentionPlan) packKeys(y, k []float32, first, last int, scale float32) {
 	width, d := p.Heads*p.D, p.D
 	row := func(j int) []float32 { return k[min(j, last-1)*width:][:d] }
 	for j := first; j < last; j += 4 {
-		vecInterleave4(y[j*d:][:4*d], row(j), row(j+1), row(j+2), row(j+3))
+		vecInterleave4(y[j*d:][:4*d], row(j), row(j+1), row(j+2), row(j+3), scale)
 	}
 }
 
 // packValues writes rows first..last, of one block of keys, of a head v as
 // y [block,D/4,keys of the block,4], columns beyond D as 0: what a block of keys
 // needs lies together.
-func (p attentionPlan) packValues(y, v []float32, first, last int) {
+func (p *attentionPlan) packValues(y, v []float32, first, last int) {
 	width, whole := p.Heads*p.D, p.D&^3
 	n, rows := last-first, v[first*width:]
 	block := first / p.keys * p.keys
@@ -190,102 +200,222 @@ func (p attentionPlan) packValues(y, v []float32, first, last int) {
 	}
 }
 
-// attentionStrip is one strip of queries of a block, with its statistics: the
-// running maximum, the sum under it, and the maximum before the last block of
-// keys, or the factor that takes what was under that to the new one.
+// attentionStrip is one strip of queries of a block: transposed queries, outputs
+// in the making, scores, and its statistics, a row of cols floats each:
+//
+//	top    the maximum of the scores so far
+//	low    ref-127, below which probabilities are 0
+//	magic  exp2Magic-ref
+//	fresh  the sum of the probabilities of a block of keys
+//	sum    the sum of those before, so that rounding errors stay small
+//	ref    the whole number that is taken off scores: probabilities and sums are in units of 2^ref
+//	factor what takes the outputs to the present ref, mostly 1
 type attentionStrip struct {
-	cols                        int
-	q, acc, top, factor, sum, s []float32
+	cols      int
+	q, acc, s []float32
+	stats     []float32 // rows of cols floats
+	ready     bool      // ref is one that the magic number works with
+	stale     bool      // ref has not followed top yet
+	moved     bool      // factor is not 1 everywhere
+}
+
+const attentionStats = 7
+
+func (t *attentionStrip) stat(i int) []float32 { return t.stats[i*t.cols : (i+1)*t.cols] }
+func (t *attentionStrip) top() []float32       { return t.stat(0) }
+func (t *attentionStrip) low() []float32       { return t.stat(1) }
+func (t *attentionStrip) magic() []float32     { return t.stat(2) }
+func (t *attentionStrip) fresh() []float32     { return t.stat(3) }
+func (t *attentionStrip) sum() []float32       { return t.stat(4) }
+func (t *attentionStrip) ref() []float32       { return t.stat(5) }
+func (t *attentionStrip) factor() []float32    { return t.stat(6) }
+
+// refer makes ref the maxima, rounded up.
+func (t *attentionStrip) refer() {
+	low, magic, ref := t.low(), t.magic(), t.ref()
+	t.ready, t.stale = true, false
+	for i, v := range t.top() {
+		m := float32(math.Ceil(float64(v)))
+		low[i], magic[i], ref[i] = m+exp2Min, exp2Magic-m, m
+		t.ready = t.ready && m <= exp2Large && m >= -exp2Large
+	}
 }
 
 // stripWidth is the number of queries in a strip where left are left: 3 vectors,
 // or 2 where a lone one would remain.
-func (p attentionPlan) stripWidth(left int) int {
+func (p *attentionPlan) stripWidth(left int) int {
 	if left == 2*p.lanes || left == 4*p.lanes {
 		return 2 * p.lanes
 	}
 	return 3 * p.lanes
 }
 
-// strip returns the strip of a block of cols queries that begins at query from.
-func (p attentionPlan) strip(scratch []float32, cols, from int) attentionStrip {
-	n := p.stripWidth(cols - from)
-	take := func(width, n int) []float32 {
-		piece := scratch[from*width:][:n*width]
-		scratch = scratch[cols*width:]
+// strips cuts a block of cols queries into strips, in scratch.
+func (p *attentionPlan) strips(strips *[attentionVectors]attentionStrip, scratch []float32, cols int) []attentionStrip {
+	take := func(n int) []float32 {
+		piece := scratch[:n:n]
+		scratch = scratch[n:]
 		return piece
 	}
-	q, acc, stats := take(p.D, n), take(4*p.outs, n), take(3, n)
-	return attentionStrip{n, q, acc, stats[:n], stats[n : 2*n], stats[2*n:], scratch}
+	count := 0
+	for from := 0; from < cols; count++ {
+		n := p.stripWidth(cols - from)
+		strips[count] = attentionStrip{cols: n, q: take(p.D * n), acc: take(4 * p.outs * n), stats: take(attentionStats * n)}
+		from += n
+	}
+	for i := range strips[:count] {
+		strips[i].s = scratch
+	}
+	return strips[:count]
 }
 
 // forward computes rows outputs of one head, the first of which is query number
 // first. o and q start at the head's column.
-func (p attentionPlan) forward(o, q, k, v, scratch []float32, first, rows int) {
-	width, cols := p.Heads*p.D, p.columns(rows)
+func (p *attentionPlan) forward(o, q, k, v, scratch []float32, first, rows int) {
+	width := p.Heads * p.D
 	keys := p.Tk
 	if p.Causal {
 		keys = min(keys, first+rows)
 	}
-	var t attentionStrip
-	// Logits in units of ln(2): the exponential is then a power of two.
-	scale := float32(float64(p.scale()) * math.Log2E)
-	for from := 0; from < cols; from += t.cols {
-		t = p.strip(scratch, cols, from)
-		p.packStrip(t.q, q[from*width:], min(t.cols, rows-from), t.cols, scale)
-		clear(t.acc)
-		clear(t.sum)
-		for i := range t.top {
-			t.top[i] = float32(math.Inf(-1))
-		}
+	var room [attentionVectors]attentionStrip
+	strips := p.strips(&room, scratch, p.columns(rows))
+	from := 0
+	for i := range strips {
+		t := &strips[i]
+		p.packStrip(t.q, q[from*width:], min(t.cols, rows-from), t.cols)
+		p.begin(t, k)
+		from += t.cols
 	}
 	for j := 0; j < keys; j += p.keys {
-		n := min(p.keys, keys-j)
-		for from := 0; from < cols; from += t.cols {
-			t = p.strip(scratch, cols, from)
-			copy(t.factor, t.top)
-			p.scores(t, k[j*p.D:], n)
-			// The maxima are those of whole groups of 4 keys, some of which a query may not see.
-			if ahead := j - first - from; p.Causal && ahead+roundUp(n, 4) > 1 {
-				copy(t.top, t.factor)
-				maskKeys(t.s, n, t.cols, t.cols, ahead)
-				maxColumns(t.top, t.s, n)
-			}
-			vecExponentials(t.s, n, t.cols, t.top, t.sum, t.factor)
-			vecValues(t, v[j*4*p.outs:], p.outs, n, 4*min(p.keys, p.Tk-j))
+		n, from := min(p.keys, keys-j), 0
+		for i := range strips {
+			t := &strips[i]
+			p.probabilities(t, k[j*p.D:], n, j-first-from)
+			vecValues(t.acc, v[j*4*p.outs:], t.s, t.factor(), t.cols, p.outs, n, 4*min(p.keys, p.Tk-j), j > 0)
+			from += t.cols
 		}
 	}
-	for from := 0; from < rows; from += t.cols {
-		t = p.strip(scratch, cols, from)
-		for i, v := range t.sum {
-			t.factor[i] = 1 / v
+	from = 0
+	for i := range strips {
+		t := &strips[i]
+		if from < rows {
+			vecDivideColumns(t.acc, 4*p.outs, t.cols, t.sum())
+			transposeFast(active, o[from*width:], width, t.acc, t.cols, p.D, min(t.cols, rows-from))
 		}
-		vecScaleColumns(t.acc, 4*p.outs, t.cols, t.factor)
-		transposeFast(active, o[from*width:], width, t.acc, t.cols, p.D, min(t.cols, rows-from))
+		from += t.cols
 	}
 }
 
-// packStrip writes x, rows of a head, as y [D,cols] times scale; columns beyond
-// rows are 0.
-func (p attentionPlan) packStrip(y, x []float32, rows, cols int, scale float32) {
+// begin clears a strip with queries. Of many keys, a few tell about how large
+// the scores are.
+func (p *attentionPlan) begin(t *attentionStrip, k []float32) {
+	clear(t.sum())
+	fill(t.top(), float32(math.Inf(-1)))
+	fill(t.ref(), float32(math.Inf(-1)))
+	t.moved = true
+	if !p.Causal && p.Tk >= 32*attentionSample {
+		p.scores(t, k, t.top(), attentionSample)
+		t.stale = true
+	}
+}
+
+// fill sets all of x to v.
+func fill(x []float32, v float32) {
+	for i := range x {
+		x[i] = v
+	}
+}
+
+// probabilities computes those of n packed keys for a strip, their sums, and
+// the factor for the outputs; ahead is the first key minus the first query. The
+// maxima are seldom much above ref, and a whole power of two more or less
+// changes no digit: one pass then does. Otherwise, and where a query may not see
+// all keys, a pass of its own finds them, and ref becomes the maximum.
+func (p *attentionPlan) probabilities(t *attentionStrip, k []float32, n, ahead int) {
+	masked := p.Causal && ahead+roundUp(n, 4) > 1
+	if t.stale {
+		t.refer()
+	}
+	if t.ready && !masked {
+		sum, fresh := t.sum(), t.fresh()
+		clear(fresh)
+		if !p.powers(t, k, n) {
+			addGo(sum, sum, fresh)
+			if t.moved {
+				fill(t.factor(), 1)
+				t.moved = false
+			}
+			return
+		}
+	}
+	top, ref, factor := t.top(), t.ref(), t.factor()
+	p.scores(t, k, top, n)
+	// The maxima are those of whole groups of 4 keys, some of which a query may not see.
+	if masked {
+		copy(top, ref)
+		maskKeys(t.s, n, t.cols, t.cols, ahead)
+		maxColumns(top, t.s, n)
+	}
+	copy(factor, ref)
+	vecExponentials(t.s, n, t.cols, top, t.sum(), factor)
+	t.stale, t.moved = true, true
+}
+
+// packStrip writes x, rows of a head, as y [D,cols]; columns beyond rows are 0.
+func (p *attentionPlan) packStrip(y, x []float32, rows, cols int) {
 	if rows < cols {
 		clear(y)
 	}
 	transposeFast(active, y, cols, x, p.Heads*p.D, rows, p.D)
-	vecAffine(y, y, scale, 0)
 }
 
-// scores computes the products of n packed keys with a strip, and the maxima.
-// Wide heads take several passes, so that the strip's part stays in the cache.
-func (p attentionPlan) scores(t attentionStrip, k []float32, n int) {
-	var unused [3 * maxNR / 2]float32
-	for d := 0; d < p.D; d += attentionDepth {
-		depth, top := min(attentionDepth, p.D-d), t.top
-		if d+depth < p.D { // only the last pass knows the scores
-			top = unused[:t.cols]
-		}
-		vecScores(t, k[4*d:], t.q[d*t.cols:], top, (n+3)/4, depth, 4*p.D, d > 0)
+// early computes the products of n packed keys with a strip over all columns of
+// a wide head but the last ones, which it returns the first of: wide heads take
+// several passes, so that the strip's part stays in the cache.
+func (p *attentionPlan) early(t *attentionStrip, k []float32, n int) int {
+	if p.D <= attentionDepth {
+		return 0
 	}
+	var unused [3 * maxNR / 2]float32 // only the last pass knows the scores
+	d := 0
+	for ; d+attentionDepth < p.D; d += attentionDepth {
+		vecScores(t.s, k[4*d:], t.q[d*t.cols:], unused[:t.cols], t.cols, (n+3)/4, attentionDepth, 4*p.D, d > 0)
+	}
+	return d
+}
+
+// scores computes the scores of n packed keys, and takes top to their maxima.
+func (p *attentionPlan) scores(t *attentionStrip, k, top []float32, n int) {
+	d := p.early(t, k, n)
+	vecScores(t.s, k[4*d:], t.q[d*t.cols:], top, t.cols, (n+3)/4, p.D-d, 4*p.D, d > 0)
+}
+
+// powers computes the probabilities of n packed keys by the present ref, adds
+// them to fresh, and takes top to their maxima. It tells whether ref is too small for them.
+func (p *attentionPlan) powers(t *attentionStrip, k []float32, n int) (risen bool) {
+	d, groups := p.early(t, k, n), n/4
+	if groups > 0 {
+		risen = vecPowers(t.s, k[4*d:], t.q[d*t.cols:], t.stats, t.cols, groups, p.D-d, 4*p.D, d > 0)
+	}
+	if n&3 != 0 {
+		risen = p.lastPowers(t, k, n, d) || risen
+	}
+	return risen
+}
+
+// lastPowers is powers for the last group of keys, filled with the last one, that
+// no sum may hold again.
+func (p *attentionPlan) lastPowers(t *attentionStrip, k []float32, n, d int) (risen bool) {
+	var stats [4 * 3 * maxNR / 2]float32
+	whole := n &^ 3
+	s := t.s[whole*t.cols:]
+	copy(stats[:4*t.cols], t.stats)
+	risen = vecPowers(s, k[whole*p.D+4*d:], t.q[d*t.cols:], stats[:], t.cols, 1, p.D-d, 4*p.D, d > 0)
+	for sum := t.fresh(); whole < n; whole++ {
+		addGo(sum, sum, s[:t.cols])
+		s = s[t.cols:]
+	}
+	return risen
 }
 
 // maxColumns takes top to the maxima of itself and the columns of s [keys,len(top)].
@@ -361,14 +491,15 @@ func softmaxGradColumnsGo(prob, grad []float32, keys, cols int, inv []float32, s
 // product and its values, sums of its gradients, transposed queries, upstream
 // gradients and results of a strip, four statistics of each query,
 // probabilities and their gradients, and rows filled up to whole vectors.
-func (p attentionPlan) workerBackward() int {
+func (p *attentionPlan) workerBackward() int {
 	keys, outs := 4*p.groups, 4*p.outs
 	return roundUp(2*keys*(p.D+p.columns(p.D))+outs*p.Tk+3*p.lanes*(2*p.D+outs+4+2*keys+p.columns(p.D)), 16)
 }
 
 // ScratchBackward returns the floats of scratch AttentionBackward wants.
 func (a Attention) ScratchBackward(threads int) int {
-	return max(threads, 1)*a.plan().workerBackward() + 15
+	p := a.plan()
+	return max(threads, 1)*p.workerBackward() + 15
 }
 
 // AttentionBackward computes dq [N,Tq,Heads*D], dk and dv [N,Tk,Heads*D] from
@@ -397,7 +528,7 @@ func AttentionBackward(p *Pool, a Attention, dq, dk, dv, q, k, v, do, scratch []
 }
 
 // backwardHead is AttentionBackward for one head; all slices start at its column.
-func (p attentionPlan) backwardHead(dq, dk, dv, q, k, v, do, scratch []float32) {
+func (p *attentionPlan) backwardHead(dq, dk, dv, q, k, v, do, scratch []float32) {
 	width := p.Heads * p.D
 	take := func(n int) []float32 {
 		piece := scratch[:n]
@@ -413,39 +544,37 @@ func (p attentionPlan) backwardHead(dq, dk, dv, q, k, v, do, scratch []float32) 
 	dks, dvs, filled := take(4*p.groups*wide), take(4*p.groups*wide), take(widest*wide)
 	clear(dks)
 	clear(dvs)
-	p.packKeys(ks, k, 0, p.Tk)
-	p.packKeys(vs, v, 0, p.Tk)
+	p.packKeys(ks, k, 0, p.Tk, p.logits())
+	p.packKeys(vs, v, 0, p.Tk, 1)
 	whole := p
 	whole.keys = p.Tk // all keys are one block
 	whole.packValues(kv, k, 0, p.Tk)
 	clear(unused) // for the maxima of the gradients, which say nothing
-	scale := float32(float64(p.scale()) * math.Log2E)
 	for row, cols := 0, 0; row < p.Tq; row += cols {
 		cols = p.stripWidth(p.columns(p.Tq - row))
 		rows, at := min(cols, p.Tq-row), row*width
-		t := attentionStrip{cols, qt[:p.D*cols], dqt[:4*p.outs*cols], top[:cols], factor[:cols], sum[:cols], prob[:4*p.groups*cols]}
-		g := attentionStrip{cols, dot[:p.D*cols], t.acc, unused[:cols], t.factor, t.sum, grad[:4*p.groups*cols]}
-		p.packStrip(t.q, q[at:], rows, cols, scale)
-		p.packStrip(g.q, do[at:], rows, cols, 1)
-		for i := range t.top {
-			t.top[i], t.sum[i], t.factor[i] = float32(math.Inf(-1)), 0, float32(math.Inf(-1))
-		}
-		p.scores(t, ks, p.Tk)
-		p.scores(g, vs, p.Tk)
+		t := attentionStrip{cols: cols, q: qt[:p.D*cols], s: prob[:4*p.groups*cols]}
+		g := attentionStrip{cols: cols, q: dot[:p.D*cols], s: grad[:4*p.groups*cols]}
+		acc, top, sum, factor := dqt[:4*p.outs*cols], top[:cols], sum[:cols], factor[:cols]
+		p.packStrip(t.q, q[at:], rows, cols)
+		p.packStrip(g.q, do[at:], rows, cols)
+		clear(sum)
+		fill(top, float32(math.Inf(-1)))
+		copy(factor, top)
+		p.scores(&t, ks, top, p.Tk)
+		p.scores(&g, vs, unused[:cols], p.Tk)
 		if p.Causal {
-			copy(t.top, t.factor)
+			copy(top, factor)
 			maskKeys(t.s, p.Tk, cols, cols, -row)
-			maxColumns(t.top, t.s, p.Tk)
+			maxColumns(top, t.s, p.Tk)
 		}
-		vecExponentials(t.s, p.Tk, cols, t.top, t.sum, t.factor)
-		for i, v := range t.sum {
-			t.sum[i] = 1 / v
+		vecExponentials(t.s, p.Tk, cols, top, sum, factor)
+		for i, v := range sum {
+			sum[i] = 1 / v
 		}
-		vecSoftmaxGradColumns(t.s, g.s, p.Tk, cols, t.sum, p.scale())
-		clear(t.acc)
-		clear(t.factor)
-		vecValues(g, kv, p.outs, p.Tk, 4*p.Tk)
-		transposeFast(active, dq[at:], width, t.acc, cols, p.D, rows)
+		vecSoftmaxGradColumns(t.s, g.s, p.Tk, cols, sum, p.scale())
+		vecValues(acc, kv, g.s, factor, cols, p.outs, p.Tk, 4*p.Tk, false)
+		transposeFast(active, dq[at:], width, acc, cols, p.D, rows)
 		p.outer(dks, g.s, q[at:], filled, cols, rows)
 		p.outer(dvs, t.s, do[at:], filled, cols, rows)
 	}
@@ -458,7 +587,7 @@ func (p attentionPlan) backwardHead(dq, dk, dv, q, k, v, do, scratch []float32) 
 
 // outer adds w^T x to y, strip by strip of x's columns, for weights w [keys,cols]
 // and rows x of a head.
-func (p attentionPlan) outer(y, w, x, filled []float32, cols, rows int) {
+func (p *attentionPlan) outer(y, w, x, filled []float32, cols, rows int) {
 	wide := p.columns(p.D)
 	for from, n := 0, 0; from < wide; from += n {
 		n = p.stripWidth(wide - from)

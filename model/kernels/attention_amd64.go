@@ -12,10 +12,10 @@ func scores3AVX2(s, k, q, top *float32, groups, depth, pitch, more int)
 func scores2AVX2(s, k, q, top *float32, groups, depth, pitch, more int)
 
 //go:noescape
-func values3AVX2(acc, v, s, factor *float32, groups, keys, pitch int)
+func values3AVX2(acc, v, s, factor *float32, groups, keys, pitch, more int)
 
 //go:noescape
-func values2AVX2(acc, v, s, factor *float32, groups, keys, pitch int)
+func values2AVX2(acc, v, s, factor *float32, groups, keys, pitch, more int)
 
 //go:noescape
 func outer3AVX2(y, w, x *float32, groups, steps, ldw int)
@@ -27,7 +27,7 @@ func outer2AVX2(y, w, x *float32, groups, steps, ldw int)
 func exponentialsAVX2(s *float32, keys, cols int, top, sum, factor *float32)
 
 //go:noescape
-func scaleColumnsAVX2(y *float32, rows, cols int, f *float32)
+func divideColumnsAVX2(y *float32, rows, cols int, f *float32)
 
 //go:noescape
 func scores3AVX512(s, k, q, top *float32, groups, depth, pitch, more int)
@@ -36,10 +36,10 @@ func scores3AVX512(s, k, q, top *float32, groups, depth, pitch, more int)
 func scores2AVX512(s, k, q, top *float32, groups, depth, pitch, more int)
 
 //go:noescape
-func values3AVX512(acc, v, s, factor *float32, groups, keys, pitch int)
+func values3AVX512(acc, v, s, factor *float32, groups, keys, pitch, more int)
 
 //go:noescape
-func values2AVX512(acc, v, s, factor *float32, groups, keys, pitch int)
+func values2AVX512(acc, v, s, factor *float32, groups, keys, pitch, more int)
 
 //go:noescape
 func outer3AVX512(y, w, x *float32, groups, steps, ldw int)
@@ -51,7 +51,19 @@ func outer2AVX512(y, w, x *float32, groups, steps, ldw int)
 func exponentialsAVX512(s *float32, keys, cols int, top, sum, factor *float32)
 
 //go:noescape
-func scaleColumnsAVX512(y *float32, rows, cols int, f *float32)
+func divideColumnsAVX512(y *float32, rows, cols int, f *float32)
+
+//go:noescape
+func powers3AVX2(s, k, q, stats *float32, groups, depth, pitch, more int) (risen int)
+
+//go:noescape
+func powers2AVX2(s, k, q, stats *float32, groups, depth, pitch, more int) (risen int)
+
+//go:noescape
+func powers3AVX512(s, k, q, stats *float32, groups, depth, pitch, more int) (risen int)
+
+//go:noescape
+func powers2AVX512(s, k, q, stats *float32, groups, depth, pitch, more int) (risen int)
 
 // attentionLanes is the length of the vectors that attention works in.
 func attentionLanes() int {
@@ -62,27 +74,51 @@ func attentionLanes() int {
 }
 
 // vecScores wants at least one group and a depth of at least 1.
-func vecScores(t attentionStrip, k, q, top []float32, groups, depth, pitch int, more bool) {
+func vecScores(s, k, q, top []float32, cols, groups, depth, pitch int, more bool) {
 	if !simd() {
-		scoresGo(t.s, k, q, top, t.cols, groups, depth, pitch, more)
+		scoresGo(s, k, q, top, cols, groups, depth, pitch, more)
 		return
 	}
-	_, _ = t.s[:4*groups*t.cols], q[:depth*t.cols]
-	_, _ = k[:(groups-1)*pitch+4*depth], top[:t.cols]
-	goOn := 0
-	if more {
-		goOn = 1
-	}
+	goOn := checkProducts(s, k, q, cols, groups, depth, pitch, more)
+	_ = top[:cols]
 	switch {
-	case active.kind == avx512 && t.cols == 48:
-		scores3AVX512(ptr(t.s), ptr(k), ptr(q), ptr(top), groups, depth, pitch, goOn)
+	case active.kind == avx512 && cols == 48:
+		scores3AVX512(ptr(s), ptr(k), ptr(q), ptr(top), groups, depth, pitch, goOn)
 	case active.kind == avx512:
-		scores2AVX512(ptr(t.s), ptr(k), ptr(q), ptr(top), groups, depth, pitch, goOn)
-	case t.cols == 24:
-		scores3AVX2(ptr(t.s), ptr(k), ptr(q), ptr(top), groups, depth, pitch, goOn)
+		scores2AVX512(ptr(s), ptr(k), ptr(q), ptr(top), groups, depth, pitch, goOn)
+	case cols == 24:
+		scores3AVX2(ptr(s), ptr(k), ptr(q), ptr(top), groups, depth, pitch, goOn)
 	default:
-		scores2AVX2(ptr(t.s), ptr(k), ptr(q), ptr(top), groups, depth, pitch, goOn)
+		scores2AVX2(ptr(s), ptr(k), ptr(q), ptr(top), groups, depth, pitch, goOn)
 	}
+}
+
+// vecPowers wants at least one group and a depth of at least 1.
+func vecPowers(s, k, q, stats []float32, cols, groups, depth, pitch int, more bool) (risen bool) {
+	if !simd() {
+		return powersGo(s, k, q, stats, cols, groups, depth, pitch, more)
+	}
+	goOn := checkProducts(s, k, q, cols, groups, depth, pitch, more)
+	_ = stats[:4*cols]
+	switch {
+	case active.kind == avx512 && cols == 48:
+		return powers3AVX512(ptr(s), ptr(k), ptr(q), ptr(stats), groups, depth, pitch, goOn) != 0
+	case active.kind == avx512:
+		return powers2AVX512(ptr(s), ptr(k), ptr(q), ptr(stats), groups, depth, pitch, goOn) != 0
+	case cols == 24:
+		return powers3AVX2(ptr(s), ptr(k), ptr(q), ptr(stats), groups, depth, pitch, goOn) != 0
+	}
+	return powers2AVX2(ptr(s), ptr(k), ptr(q), ptr(stats), groups, depth, pitch, goOn) != 0
+}
+
+// checkProducts panics unless the slices are long enough, and returns more as
+// the loops want it.
+func checkProducts(s, k, q []float32, cols, groups, depth, pitch int, more bool) int {
+	_, _, _ = s[:4*groups*cols], q[:depth*cols], k[:(groups-1)*pitch+4*depth]
+	if more {
+		return 1
+	}
+	return 0
 }
 
 // vecExponentials wants at least one key.
@@ -100,50 +136,53 @@ func vecExponentials(s []float32, keys, cols int, top, sum, factor []float32) {
 }
 
 // vecValues wants at least one key.
-func vecValues(t attentionStrip, v []float32, groups, keys, pitch int) {
+func vecValues(acc, v, s, factor []float32, cols, groups, keys, pitch int, more bool) {
 	if !simd() {
-		valuesGo(t.acc, v, t.s, t.factor, t.cols, groups, keys, pitch)
+		valuesGo(acc, v, s, factor, cols, groups, keys, pitch, more)
 		return
 	}
-	_, _ = t.acc[:4*groups*t.cols], t.factor[:t.cols]
-	_, _ = t.s[:keys*t.cols], v[:(groups-1)*pitch+4*keys]
+	_, _, _, _ = acc[:4*groups*cols], factor[:cols], s[:keys*cols], v[:(groups-1)*pitch+4*keys]
+	goOn := 0
+	if more {
+		goOn = 1
+	}
 	switch {
-	case active.kind == avx512 && t.cols == 48:
-		values3AVX512(ptr(t.acc), ptr(v), ptr(t.s), ptr(t.factor), groups, keys, pitch)
+	case active.kind == avx512 && cols == 48:
+		values3AVX512(ptr(acc), ptr(v), ptr(s), ptr(factor), groups, keys, pitch, goOn)
 	case active.kind == avx512:
-		values2AVX512(ptr(t.acc), ptr(v), ptr(t.s), ptr(t.factor), groups, keys, pitch)
-	case t.cols == 24:
-		values3AVX2(ptr(t.acc), ptr(v), ptr(t.s), ptr(t.factor), groups, keys, pitch)
+		values2AVX512(ptr(acc), ptr(v), ptr(s), ptr(factor), groups, keys, pitch, goOn)
+	case cols == 24:
+		values3AVX2(ptr(acc), ptr(v), ptr(s), ptr(factor), groups, keys, pitch, goOn)
 	default:
-		values2AVX2(ptr(t.acc), ptr(v), ptr(t.s), ptr(t.factor), groups, keys, pitch)
+		values2AVX2(ptr(acc), ptr(v), ptr(s), ptr(factor), groups, keys, pitch, goOn)
 	}
 }
 
-func vecScaleColumns(y []float32, rows, cols int, f []float32) {
+func vecDivideColumns(y []float32, rows, cols int, f []float32) {
 	if !simd() {
-		scaleColumnsGo(y, rows, cols, f)
+		divideColumnsGo(y, rows, cols, f)
 		return
 	}
 	y, f = y[:rows*cols], f[:cols]
 	if active.kind == avx512 {
-		scaleColumnsAVX512(ptr(y), rows, cols, ptr(f))
+		divideColumnsAVX512(ptr(y), rows, cols, ptr(f))
 	} else {
-		scaleColumnsAVX2(ptr(y), rows, cols, ptr(f))
+		divideColumnsAVX2(ptr(y), rows, cols, ptr(f))
 	}
 }
 
 //go:noescape
-func interleave4AVX2(y, a, b, c, d *float32, n int)
+func interleave4AVX2(y, a, b, c, d *float32, n int, scale float32)
 
 // vecInterleave4 does what interleave4Go does.
-func vecInterleave4(y, a, b, c, d []float32) {
+func vecInterleave4(y, a, b, c, d []float32, scale float32) {
 	n := 0
 	if simd() && len(a) >= 4 {
 		n = len(a) &^ 3
 		_, _, _, _ = y[4*n-1], b[n-1], c[n-1], d[n-1]
-		interleave4AVX2(ptr(y), ptr(a), ptr(b), ptr(c), ptr(d), n)
+		interleave4AVX2(ptr(y), ptr(a), ptr(b), ptr(c), ptr(d), n, scale)
 	}
-	interleave4Go(y[4*n:], a[n:], b[n:], c[n:], d[n:])
+	interleave4Go(y[4*n:], a[n:], b[n:], c[n:], d[n:], scale)
 }
 
 //go:noescape

@@ -132,7 +132,7 @@ first: \
 	KEEP(4, 0, V4); KEEP(5, 1, V5); KEEP(6, 0, V6); KEEP(7, 1, V7)
 
 // VALUES: DI the outputs, SI packed V, BX probabilities, R10 the factors, R8 groups of 4 outputs, R9 keys, R11 bytes from group
-// to group.
+// to group, R12 not 0 if the outputs hold something.
 #define VALUES(STEP, row, ZEROS, KEEPS, PUTS) \
 	MOVQ acc+0(FP), DI; \
 	MOVQ v+8(FP), SI; \
@@ -141,6 +141,7 @@ first: \
 	MOVQ groups+32(FP), R8; \
 	MOVQ keys+40(FP), R9; \
 	MOVQ pitch+48(FP), R11; \
+	MOVQ more+56(FP), R12; \
 	SHLQ $2, R11; \
 group: \
 	MOVQ SI, AX; \
@@ -148,7 +149,10 @@ group: \
 	MOVQ R9, CX; \
 	ZEROS; \
 	SUM(STEP, 16, row, eight, rest, four, last, one, done) \
+	TESTQ R12, R12; \
+	JZ   first; \
 	KEEPS; \
+first: \
 	PUTS; \
 	ADDQ R11, SI; \
 	ADDQ $(4*row), DI; \
@@ -199,85 +203,120 @@ group: \
 	VZEROUPPER; \
 	RET
 
-// POWER: q = 2^(x - m) for x <= m, below 2^-126 exactly 0. lo is m - 127 and mg is 1.5*2^23 + 127 - m, whose sum with x has
-// n + 127 in its low bits. With r the rest, 2^n * 2^r = 2^n + 2^n * r * (C1 + C2*r + ..). NaN stays NaN, for MAX returns its
-// first operand here. Clobbers x and n.
-#define POWER(x, lo, mg, n, q) \
-	VMAXPS x, lo, x; \
-	VADDPS mg, x, n; \
-	VSUBPS mg, n, q; \
-	VSUBPS q, x, x; \
-	VPSLLD $23, n, n; \
-	VMOVUPS exp2C5<>(SB), q; \
-	VFMADD213PS exp2C4<>(SB), x, q; \
-	VFMADD213PS exp2C3<>(SB), x, q; \
-	VFMADD213PS exp2C2<>(SB), x, q; \
-	VFMADD213PS exp2C1<>(SB), x, q; \
-	VMULPS n, x, x; \
-	VFMADD213PS n, x, q
+// POWER: y = 2^(x - m) for x below m + 128, under 2^-126 exactly 0. lo is m - 127; mg, a register or memory, is 1.5*2^20 + 127 - m:
+// its sum with x has in its low bits 8 times x - m + 127, rounded, the last three of which choose from the eight roots. With r the
+// rest, f * 2^r = f + f * r * (C1 + C2*r + C3*r*r). NaN stays NaN, for MAX returns its first operand here. Clobbers t and u.
+#define POWER(x, lo, mg, t, u, y) \
+	VMAXPS x, lo, y; \
+	VADDPS mg, y, t; \
+	VSUBPS mg, t, u; \
+	VSUBPS u, y, y; \
+	VPERMPS exp2Roots<>(SB), t, u; \
+	VPSLLD $20, t, t; \
+	VPADDD t, u, t; \
+	VMOVUPS exp2C3<>(SB), u; \
+	VFMADD213PS exp2C2<>(SB), y, u; \
+	VFMADD213PS exp2C1<>(SB), y, u; \
+	VMULPS t, y, y; \
+	VFMADD213PS t, u, y
 
-// EXPFOUR is POWER for the scores of four keys at SI, added to V13. One chain of it is long and waits for itself: the four
-// are woven together.
-#define EXPFOUR \
-	VMAXPS (SI), V15, V0; \
-	VMAXPS (SI)(R13*1), V15, V3; \
-	VMAXPS (SI)(R13*2), V15, V6; \
-	VMAXPS (SI)(R14*1), V15, V9; \
-	VADDPS V14, V0, V1; \
-	VADDPS V14, V3, V4; \
-	VADDPS V14, V6, V7; \
-	VADDPS V14, V9, V10; \
-	VSUBPS V14, V1, V2; \
-	VSUBPS V14, V4, V5; \
-	VSUBPS V14, V7, V8; \
-	VSUBPS V14, V10, V11; \
-	VSUBPS V2, V0, V0; \
-	VSUBPS V5, V3, V3; \
-	VSUBPS V8, V6, V6; \
-	VSUBPS V11, V9, V9; \
-	VPSLLD $23, V1, V1; \
-	VPSLLD $23, V4, V4; \
-	VPSLLD $23, V7, V7; \
-	VPSLLD $23, V10, V10; \
-	VMOVUPS exp2C5<>(SB), V2; \
-	VMOVUPS exp2C5<>(SB), V5; \
-	VMOVUPS exp2C5<>(SB), V8; \
-	VMOVUPS exp2C5<>(SB), V11; \
-	VFMADD213PS exp2C4<>(SB), V0, V2; \
-	VFMADD213PS exp2C4<>(SB), V3, V5; \
-	VFMADD213PS exp2C4<>(SB), V6, V8; \
-	VFMADD213PS exp2C4<>(SB), V9, V11; \
-	VFMADD213PS exp2C3<>(SB), V0, V2; \
-	VFMADD213PS exp2C3<>(SB), V3, V5; \
-	VFMADD213PS exp2C3<>(SB), V6, V8; \
-	VFMADD213PS exp2C3<>(SB), V9, V11; \
-	VFMADD213PS exp2C2<>(SB), V0, V2; \
-	VFMADD213PS exp2C2<>(SB), V3, V5; \
-	VFMADD213PS exp2C2<>(SB), V6, V8; \
-	VFMADD213PS exp2C2<>(SB), V9, V11; \
-	VFMADD213PS exp2C1<>(SB), V0, V2; \
-	VFMADD213PS exp2C1<>(SB), V3, V5; \
-	VFMADD213PS exp2C1<>(SB), V6, V8; \
-	VFMADD213PS exp2C1<>(SB), V9, V11; \
-	VMULPS V1, V0, V0; \
-	VMULPS V4, V3, V3; \
-	VMULPS V7, V6, V6; \
-	VMULPS V10, V9, V9; \
-	VFMADD213PS V1, V0, V2; \
-	VFMADD213PS V4, V3, V5; \
-	VFMADD213PS V7, V6, V8; \
-	VFMADD213PS V10, V9, V11; \
-	VMOVUPS V2, (SI); \
-	VMOVUPS V5, (SI)(R13*1); \
-	VMOVUPS V8, (SI)(R13*2); \
-	VMOVUPS V11, (SI)(R14*1); \
-	VADDPS V2, V13, V13; \
-	VADDPS V5, V13, V13; \
-	VADDPS V8, V13, V13; \
-	VADDPS V11, V13, V13
+// POWERS makes probabilities of the scores at R13 in the i-th of n vectors, and adds them to their sums. R10 has rows of n vectors:
+// the maxima, POWER's lo and mg, the sums.
+#define POWERS(n, i) \
+	VMOVUPS ((n+i)*VB)(R10), V14; \
+	POWER((i*VB)(R13), V14, ((2*n+i)*VB)(R10), V13, V15, V12); \
+	VMOVUPS V12, (i*VB)(R13); \
+	VADDPS ((3*n+i)*VB)(R10), V12, V12; \
+	VMOVUPS V12, ((3*n+i)*VB)(R10)
+#define POWERS3 POWERS(3, 0); POWERS(3, 1); POWERS(3, 2)
+#define POWERS2 POWERS(2, 0); POWERS(2, 1)
 
-// EXPONENTIALS, a vector of columns at a time: V15 and V14 are POWER's lo and mg, V13 the sum. CEIL rounds up; LARGE sets AX to
-// not 0 if a number of V12 is 2^20 or more, or NaN: mg would not be exact, and the maximum is taken off first.
+// RISEN takes V12 to the maximum of itself and that of the i-th of n vectors over POWER's lo.
+#define RISEN(n, i) VMOVUPS (i*VB)(R10), V13; VSUBPS ((n+i)*VB)(R10), V13, V13; VMAXPS V12, V13, V12
+#define RISES2 ZERO(V12); RISEN(2, 0); RISEN(2, 1)
+#define RISES3 ZERO(V12); RISEN(3, 0); RISEN(3, 1); RISEN(3, 2)
+
+// PROBABILITIES is SCORES and then POWERS of all. Those of a group are woven into the products of the next: they take few
+// multiplications, so that they fit in beside them. R13 walks the scores, R14 is what is left of a group's rows. ABOVE sets AX to
+// not 0 if a number in its vector, 0 or more, is above its first operand.
+#define PROBABILITIES(STEP, row, ZEROS, ADDS, PUTS, TOPS, ROW, RISES) \
+	MOVQ s+0(FP), DI; \
+	MOVQ k+8(FP), SI; \
+	MOVQ q+16(FP), BX; \
+	MOVQ stats+24(FP), R10; \
+	MOVQ groups+32(FP), R8; \
+	MOVQ depth+40(FP), R9; \
+	MOVQ pitch+48(FP), R11; \
+	MOVQ more+56(FP), R12; \
+	SHLQ $2, R11; \
+	MOVQ DI, R13; \
+	XORQ R14, R14; \
+group: \
+	MOVQ SI, AX; \
+	MOVQ BX, DX; \
+	MOVQ R9, CX; \
+	ZEROS; \
+	SUBQ $8, CX; \
+	JLT  rest; \
+eight: \
+	STEP(0, 0); \
+	STEP(16, row); \
+	STEP(2*16, 2*row); \
+	STEP(3*16, 3*row); \
+	STEP(4*16, 4*row); \
+	STEP(5*16, 5*row); \
+	STEP(6*16, 6*row); \
+	STEP(7*16, 7*row); \
+	ADDQ $(8*16), AX; \
+	ADDQ $(8*row), DX; \
+	TESTQ R14, R14; \
+	JZ   none; \
+	ROW; \
+	ADDQ $row, R13; \
+	DECQ R14; \
+none: \
+	SUBQ $8, CX; \
+	JGE  eight; \
+rest: \
+	ADDQ $8, CX; \
+	JZ   left; \
+one: \
+	STEP(0, 0); \
+	ADDQ $16, AX; \
+	ADDQ $row, DX; \
+	DECQ CX; \
+	JNZ  one; \
+left: \
+	TESTQ R14, R14; \
+	JZ   done; \
+	ROW; \
+	ADDQ $row, R13; \
+	DECQ R14; \
+	JMP  left; \
+done: \
+	TESTQ R8, R8; \
+	JZ   end; \
+	TESTQ R12, R12; \
+	JZ   first; \
+	ADDS; \
+first: \
+	PUTS; \
+	TOPS; \
+	ADDQ R11, SI; \
+	ADDQ $(4*row), DI; \
+	MOVQ $4, R14; \
+	DECQ R8; \
+	JNZ  group; \
+	JMP  left; \
+end: \
+	RISES; \
+	ABOVE(exp2Rise<>(SB), V12); \
+	MOVQ AX, risen+64(FP); \
+	VZEROUPPER; \
+	RET
+
+// EXPONENTIALS, a vector of columns at a time: V15 and V14 are POWER's lo and mg, V13 the sum. CEIL rounds up. If a number of
+// V12 is above 2^20, or NaN, mg would not be exact, and the maximum is taken off first.
 #define EXPONENTIALS \
 	MOVQ s+0(FP), DI; \
 	MOVQ keys+8(FP), R8; \
@@ -287,7 +326,6 @@ group: \
 	MOVQ factor+40(FP), R12; \
 	MOVQ R9, R13; \
 	SHLQ $2, R13; \
-	LEAQ (R13)(R13*2), R14; \
 columns: \
 	VMOVUPS (R10), V12; \
 	CEIL(V12); \
@@ -296,17 +334,19 @@ columns: \
 	VSUBPS V12, V0, V0; \
 	VMOVUPS exp2Min<>(SB), V15; \
 	VMOVUPS exp2Magic<>(SB), V14; \
-	POWER(V0, V15, V14, V1, V2); \
-	VMOVUPS V2, (R12); \
+	POWER(V0, V15, V14, V1, V2, V0); \
+	VMOVUPS V0, (R12); \
 	VXORPS V13, V13, V13; \
 	MOVQ DI, SI; \
 	MOVQ R8, CX; \
-	LARGE; \
-	TESTL AX, AX; \
+	VPSLLD $1, V12, V0; \
+	VPSRLD $1, V0, V0; \
+	ABOVE(exp2Large<>(SB), V0); \
+	TESTQ AX, AX; \
 	JNZ  shift; \
 	VADDPS V12, V15, V15; \
 	VSUBPS V12, V14, V14; \
-	JMP  start; \
+	JMP  one; \
 shift: \
 	VMOVUPS (SI), V0; \
 	VSUBPS V12, V0, V0; \
@@ -316,26 +356,13 @@ shift: \
 	JNZ  shift; \
 	MOVQ DI, SI; \
 	MOVQ R8, CX; \
-start: \
-	SUBQ $4, CX; \
-	JLT  rest; \
-four: \
-	EXPFOUR; \
-	LEAQ (SI)(R13*4), SI; \
-	SUBQ $4, CX; \
-	JGE  four; \
-rest: \
-	ADDQ $4, CX; \
-	JZ   end; \
 one: \
-	VMOVUPS (SI), V0; \
-	POWER(V0, V15, V14, V1, V2); \
-	VMOVUPS V2, (SI); \
-	VADDPS V2, V13, V13; \
+	POWER((SI), V15, V14, V1, V2, V0); \
+	VMOVUPS V0, (SI); \
+	VADDPS V0, V13, V13; \
 	ADDQ R13, SI; \
 	DECQ CX; \
 	JNZ  one; \
-end: \
 	VMOVUPS (R12), V0; \
 	VFMADD231PS (R11), V0, V13; \
 	VMOVUPS V13, (R11); \
@@ -348,8 +375,8 @@ end: \
 	VZEROUPPER; \
 	RET
 
-// SCALECOLUMNS: rows of cols floats at DI, 1 or more, times a vector at R10.
-#define SCALECOLUMNS \
+// DIVIDECOLUMNS: rows of cols floats at DI, 1 or more, times 1 by a vector at R10, which becomes that.
+#define DIVIDECOLUMNS \
 	MOVQ y+0(FP), DI; \
 	MOVQ rows+8(FP), R8; \
 	MOVQ cols+16(FP), R9; \
@@ -357,7 +384,9 @@ end: \
 	MOVQ R9, R13; \
 	SHLQ $2, R13; \
 columns: \
-	VMOVUPS (R10), V1; \
+	VMOVUPS exp2One<>(SB), V1; \
+	VDIVPS (R10), V1, V1; \
+	VMOVUPS V1, (R10); \
 	MOVQ DI, SI; \
 	MOVQ R8, CX; \
 row: \

@@ -22,11 +22,7 @@
 #define V15 Y15
 
 #define CEIL(x) VROUNDPS $2, x, x
-#define LARGE \
-	VPSLLD $1, Y12, Y0; \
-	VPSRLD $1, Y0, Y0; \
-	VPCMPGTD exp2Large<>(SB), Y0, Y0; \
-	VMOVMSKPS Y0, AX
+#define ABOVE(limit, x) VPCMPGTD limit, x, x; VMOVMSKPS x, AX
 
 #include "attention_const_amd64.h"
 #include "attention_amd64.h"
@@ -39,12 +35,20 @@ TEXT ·scores3AVX2(SB), NOSPLIT, $0-64
 TEXT ·scores2AVX2(SB), NOSPLIT, $0-64
 	SCORES(STEP2, 64, ZERO8, ADD8, PUT8, TOPS2)
 
-// func values3AVX2(acc, v, s, factor *float32, groups, keys, pitch int)
-TEXT ·values3AVX2(SB), NOSPLIT, $0-56
+// func powers3AVX2(s, k, q, stats *float32, groups, depth, pitch, more int) (risen int)
+TEXT ·powers3AVX2(SB), NOSPLIT, $0-72
+	PROBABILITIES(STEP3, 96, ZERO12, ADD12, PUT12, TOPS3, POWERS3, RISES3)
+
+// func powers2AVX2(s, k, q, stats *float32, groups, depth, pitch, more int) (risen int)
+TEXT ·powers2AVX2(SB), NOSPLIT, $0-72
+	PROBABILITIES(STEP2, 64, ZERO8, ADD8, PUT8, TOPS2, POWERS2, RISES2)
+
+// func values3AVX2(acc, v, s, factor *float32, groups, keys, pitch, more int)
+TEXT ·values3AVX2(SB), NOSPLIT, $0-64
 	VALUES(STEP3, 96, ZERO12, KEEPS3, PUT12)
 
-// func values2AVX2(acc, v, s, factor *float32, groups, keys, pitch int)
-TEXT ·values2AVX2(SB), NOSPLIT, $0-56
+// func values2AVX2(acc, v, s, factor *float32, groups, keys, pitch, more int)
+TEXT ·values2AVX2(SB), NOSPLIT, $0-64
 	VALUES(STEP2, 64, ZERO8, KEEPS2, PUT8)
 
 // func outer3AVX2(y, w, x *float32, groups, steps, ldw int)
@@ -59,12 +63,14 @@ TEXT ·outer2AVX2(SB), NOSPLIT, $0-48
 TEXT ·exponentialsAVX2(SB), NOSPLIT, $0-48
 	EXPONENTIALS
 
-// func scaleColumnsAVX2(y *float32, rows, cols int, f *float32)
-TEXT ·scaleColumnsAVX2(SB), NOSPLIT, $0-32
-	SCALECOLUMNS
+// func divideColumnsAVX2(y *float32, rows, cols int, f *float32)
+TEXT ·divideColumnsAVX2(SB), NOSPLIT, $0-32
+	DIVIDECOLUMNS
 
-// func interleave4AVX2(y, a, b, c, d *float32, n int): y[4i], y[4i+1], y[4i+2], y[4i+3] = a[i], b[i], c[i], d[i], n a multiple of 4, not 0
-TEXT ·interleave4AVX2(SB), NOSPLIT, $0-48
+// func interleave4AVX2(y, a, b, c, d *float32, n int, scale float32): y[4i], y[4i+1], y[4i+2], y[4i+3] = a[i], b[i], c[i], d[i], times
+// scale, n a multiple of 4, not 0
+TEXT ·interleave4AVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS scale+48(FP), X8
 	MOVQ y+0(FP), DI
 	MOVQ a+8(FP), SI
 	MOVQ b+16(FP), BX
@@ -73,10 +79,10 @@ TEXT ·interleave4AVX2(SB), NOSPLIT, $0-48
 	MOVQ n+40(FP), CX
 	XORQ AX, AX
 next:
-	VMOVUPS (SI)(AX*4), X0
-	VMOVUPS (BX)(AX*4), X1
-	VMOVUPS (R8)(AX*4), X2
-	VMOVUPS (R9)(AX*4), X3
+	VMULPS (SI)(AX*4), X8, X0
+	VMULPS (BX)(AX*4), X8, X1
+	VMULPS (R8)(AX*4), X8, X2
+	VMULPS (R9)(AX*4), X8, X3
 	VUNPCKLPS X1, X0, X4       // a0 b0 a1 b1
 	VUNPCKHPS X1, X0, X5
 	VUNPCKLPS X3, X2, X6       // c0 d0 c1 d1

@@ -22,11 +22,7 @@
 #define V15 Z15
 
 #define CEIL(x) VRNDSCALEPS $2, x, x
-#define LARGE \
-	VPSLLD $1, Z12, Z0; \
-	VPSRLD $1, Z0, Z0; \
-	VPCMPGTD exp2Large<>(SB), Z0, K1; \
-	KMOVW K1, AX
+#define ABOVE(limit, x) VPCMPGTD limit, x, K1; KMOVW K1, AX
 
 #include "attention_const_amd64.h"
 #include "attention_amd64.h"
@@ -39,12 +35,20 @@ TEXT ·scores3AVX512(SB), NOSPLIT, $0-64
 TEXT ·scores2AVX512(SB), NOSPLIT, $0-64
 	SCORES(STEP2, 128, ZERO8, ADD8, PUT8, TOPS2)
 
-// func values3AVX512(acc, v, s, factor *float32, groups, keys, pitch int)
-TEXT ·values3AVX512(SB), NOSPLIT, $0-56
+// func powers3AVX512(s, k, q, stats *float32, groups, depth, pitch, more int) (risen int)
+TEXT ·powers3AVX512(SB), NOSPLIT, $0-72
+	PROBABILITIES(STEP3, 192, ZERO12, ADD12, PUT12, TOPS3, POWERS3, RISES3)
+
+// func powers2AVX512(s, k, q, stats *float32, groups, depth, pitch, more int) (risen int)
+TEXT ·powers2AVX512(SB), NOSPLIT, $0-72
+	PROBABILITIES(STEP2, 128, ZERO8, ADD8, PUT8, TOPS2, POWERS2, RISES2)
+
+// func values3AVX512(acc, v, s, factor *float32, groups, keys, pitch, more int)
+TEXT ·values3AVX512(SB), NOSPLIT, $0-64
 	VALUES(STEP3, 192, ZERO12, KEEPS3, PUT12)
 
-// func values2AVX512(acc, v, s, factor *float32, groups, keys, pitch int)
-TEXT ·values2AVX512(SB), NOSPLIT, $0-56
+// func values2AVX512(acc, v, s, factor *float32, groups, keys, pitch, more int)
+TEXT ·values2AVX512(SB), NOSPLIT, $0-64
 	VALUES(STEP2, 128, ZERO8, KEEPS2, PUT8)
 
 // func outer3AVX512(y, w, x *float32, groups, steps, ldw int)
@@ -59,6 +63,6 @@ TEXT ·outer2AVX512(SB), NOSPLIT, $0-48
 TEXT ·exponentialsAVX512(SB), NOSPLIT, $0-48
 	EXPONENTIALS
 
-// func scaleColumnsAVX512(y *float32, rows, cols int, f *float32)
-TEXT ·scaleColumnsAVX512(SB), NOSPLIT, $0-32
-	SCALECOLUMNS
+// func divideColumnsAVX512(y *float32, rows, cols int, f *float32)
+TEXT ·divideColumnsAVX512(SB), NOSPLIT, $0-32
+	DIVIDECOLUMNS

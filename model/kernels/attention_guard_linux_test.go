@@ -26,15 +26,17 @@ func TestAttentionStaysInsideSlices(t *testing.T) {
 			groups, depth, outs, keys := 1+r.IntN(5), 1+r.IntN(20), 1+r.IntN(5), 1+r.IntN(20)
 			place := func(x []float32) []float32 { return walled(t, x, len(x), i%3 != 0) }
 			s, k, v := stripCase(r, cols, groups, depth, outs, keys, place)
-			vecScores(s, k, s.q, s.top, groups, depth, 4*depth, i%5 == 0)
+			stats := place(s.stats[:4*cols])
+			vecScores(s.s, k, s.q, place(s.top()), cols, groups, depth, 4*depth, i%5 == 0)
+			vecPowers(place(s.s[:4*groups*cols]), k, s.q, stats, cols, groups, depth, 4*depth, i%5 == 0)
 			s.s = place(s.s[:keys*cols])
-			vecExponentials(s.s, keys, cols, s.top, s.sum, s.factor)
-			vecValues(s, v, outs, keys, 4*keys)
-			vecScaleColumns(s.acc, 4*outs, cols, s.sum)
+			vecExponentials(s.s, keys, cols, place(s.top()), place(s.sum()), place(s.factor()))
+			vecValues(s.acc, v, s.s, s.factor(), cols, outs, keys, 4*keys, i%2 == 0)
+			vecDivideColumns(s.acc, 4*outs, cols, place(s.sum()))
 			vecOuter(place(normals(4*groups*cols, 3)), place(normals((4*groups-1)*cols+depth, 4)), s.q, cols, groups, depth, cols)
 			n := 1 + r.IntN(20)
 			rows := func() []float32 { return place(normals(n, 1)) }
-			vecInterleave4(place(make([]float32, 4*n)), rows(), rows(), rows(), rows())
+			vecInterleave4(place(make([]float32, 4*n)), rows(), rows(), rows(), rows(), 2)
 			vecPackFours(place(make([]float32, 4*outs*keys)), place(normals((keys-1)*50+4*outs, 2)), keys, 50, outs, 4*keys)
 		}
 	})

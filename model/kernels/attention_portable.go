@@ -5,23 +5,24 @@ import "math"
 // This file specifies the loops of attention_amd64.h and is what runs without
 // them. A strip's arrays have cols columns, one a query.
 
-// Power of two: 2^x = 2^n * 2^r, n = round(x), |r| <= 1/2. The polynomial is 1
-// at 0 and has the smallest largest error in units of the last place; with all
-// rounding 2^x is within 2.1 ulp.
+// Power of two: 2^x = 2^n * 2^(i/8) * 2^r, n + i/8 = round(8*x)/8, |r| <= 1/16.
+// The polynomial is 1 at 0 and has the smallest largest error, 2.7e-8; with all
+// rounding 2^x is within 1.5 ulp.
 const (
-	exp2Magic = 12583039 // 1.5*2^23 + 127: the sum with x has n+127 in its low bits
-	exp2Min   = -127     // results below 2^-126 are 0
+	exp2Magic = 1572991 // 1.5*2^20 + 127: the sum with x has 8*(n+127)+i in its low bits
+	exp2Min   = -127    // results below 2^-126 are 0
 	exp2Large = 1 << 20
-	exp2C1    = 0.693146824836731
-	exp2C2    = 0.24022236466407776
-	exp2C3    = 0.05550891533493996
-	exp2C4    = 0.009671762585639954
-	exp2C5    = 0.0013225707225501537
+	exp2C1    = 0.6931472420692444
+	exp2C2    = 0.2402576357126236
+	exp2C3    = 0.0554962232708931
 )
 
-// power2 returns 2^(x-m) for x <= m within 2.1 ulp, 0 where that is no normal
-// number; NaN stays NaN. m is a whole number below exp2Large: it is taken off
-// with the magic number, exactly.
+// exp2Roots has 2^(i/8), less 1 and less i where the shift leaves it, as bits.
+var exp2Roots = [8]uint32{0, 0xfffb95c2, 0xfff837f0, 0xfff5fed7, 0xfff504f3, 0xfff5672a, 0xfff744fd, 0xfffac0c7}
+
+// power2 returns 2^(x-m) for x below m+128 within 1.5 ulp, 0 where that is no
+// normal number; NaN stays NaN. m is a whole number below exp2Large: it is taken
+// off with the magic number, exactly.
 func power2(x, m float32) float32 {
 	if x < m+exp2Min {
 		x = m + exp2Min
@@ -29,12 +30,10 @@ func power2(x, m float32) float32 {
 	magic := exp2Magic - m
 	n := x + magic
 	r := x - (n - magic)
-	p := float32(exp2C5)
-	p = p*r + exp2C4
-	p = p*r + exp2C3
+	p := float32(exp2C3)
 	p = p*r + exp2C2
 	p = p*r + exp2C1
-	f := math.Float32frombits(math.Float32bits(n) << 23)
+	f := math.Float32frombits(math.Float32bits(n)<<20 + exp2Roots[math.Float32bits(n)&7])
 	return float32(p*(r*f)) + f
 }
 
@@ -60,6 +59,26 @@ func scoresGo(s, k, q, top []float32, cols, groups, depth, pitch int, more bool)
 			}
 		}
 	}
+}
+
+// powersGo takes the scores of scoresGo to s = 2^(s - ref) and adds these to
+// their sums. The rows of stats [4 or more,cols] are an attentionStrip's. It
+// tells whether a maximum is so far above ref that powers, or sums of them,
+// might overflow.
+func powersGo(s, k, q, stats []float32, cols, groups, depth, pitch int, more bool) (risen bool) {
+	top, low, sum := stats[:cols], stats[cols:2*cols], stats[3*cols:4*cols]
+	scoresGo(s, k, q, top, cols, groups, depth, pitch, more)
+	for j := range 4 * groups {
+		row := s[j*cols : (j+1)*cols]
+		for c, x := range row {
+			row[c] = power2(x, low[c]-exp2Min)
+			sum[c] += row[c]
+		}
+	}
+	for c, x := range top {
+		risen = risen || x-low[c] > attentionRise-exp2Min
+	}
+	return risen
 }
 
 // productGo: y[c] = sum over p < n of a[p*step]*b[p,c], in this order.
@@ -111,13 +130,17 @@ func exponentialsGo(s []float32, keys, cols int, top, sum, factor []float32) {
 
 // valuesGo: for g < groups, i < 4, c < cols
 //
-//	acc[4g+i,c] = acc[4g+i,c]*factor[c] + sum over j < keys of v[g*pitch+4j+i]*s[j,c]
-func valuesGo(acc, v, s, factor []float32, cols, groups, keys, pitch int) {
+//	acc[4g+i,c] = (acc[4g+i,c]*factor[c] if more) + sum over j < keys of v[g*pitch+4j+i]*s[j,c]
+func valuesGo(acc, v, s, factor []float32, cols, groups, keys, pitch int, more bool) {
 	var sums [3 * maxNR / 2]float32
 	for g := range groups {
 		for i := range 4 {
 			productGo(sums[:cols], v[g*pitch+i:], 4, s, keys)
 			row := acc[(4*g+i)*cols:][:cols]
+			if !more {
+				copy(row, sums[:])
+				continue
+			}
 			for c, v := range row {
 				row[c] = float32(v*factor[c]) + sums[c]
 			}
@@ -125,18 +148,21 @@ func valuesGo(acc, v, s, factor []float32, cols, groups, keys, pitch int) {
 	}
 }
 
-// scaleColumnsGo: y [rows,cols] times f [cols], row by row.
-func scaleColumnsGo(y []float32, rows, cols int, f []float32) {
+// divideColumnsGo: y [rows,cols] times 1/f [cols], row by row; f becomes 1/f.
+func divideColumnsGo(y []float32, rows, cols int, f []float32) {
+	for c, v := range f[:cols] {
+		f[c] = 1 / v
+	}
 	for i := range rows {
 		mulGo(y[i*cols:][:cols], y[i*cols:][:cols], f)
 	}
 }
 
-// interleave4Go: y[4i..4i+3] = a[i], b[i], c[i], d[i].
-func interleave4Go(y, a, b, c, d []float32) {
+// interleave4Go: y[4i..4i+3] = a[i], b[i], c[i], d[i], times scale.
+func interleave4Go(y, a, b, c, d []float32, scale float32) {
 	for i := range a {
 		g := y[4*i : 4*i+4 : 4*i+4]
-		g[0], g[1], g[2], g[3] = a[i], b[i], c[i], d[i]
+		g[0], g[1], g[2], g[3] = a[i]*scale, b[i]*scale, c[i]*scale, d[i]*scale
 	}
 }
 
