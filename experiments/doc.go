@@ -15,7 +15,7 @@ import (
 
 // Protocol is the version of the way of sampling, judging and scoring; raise
 // it with any change that may change a number.
-const Protocol = "2"
+const Protocol = "3"
 
 // Engine is one loaded model with its world and its judges. It is safe for
 // concurrent use; its workers are not.
