@@ -139,9 +139,9 @@ def kernels(args, cases):
     return list(rows.values())
 
 
-def exported(args, case):
-    """The step's network as an ONNX file, kept under --weights; "" where PyTorch cannot export it."""
-    v = case["step"]
+def exported(args, case, parts=1):
+    """The step's network as an ONNX file for one of so many parts of its batch, kept under --weights; "" where PyTorch cannot export it."""
+    v = case["step"] | {"n": case["step"]["n"] // parts}
     folder = os.path.join(args.weights, f"scalecrafter-onnx-{v['net']}-n{v['n']}-{v['side']}-d{v['dilation']}")
     path = os.path.join(folder, "net.onnx")
     if not os.path.exists(os.path.join(folder, "complete")):
@@ -162,6 +162,8 @@ def steps(args, cases):
         row = Row(c)
         rows.append(row)
         model = exported(args, c) if args.ort_steps == "all" or args.ort_steps == "small" and c["step"]["net"] != "sd1.5" else ""
+        # Of small networks our threads take a part of the batch each; ONNX Runtime may do so too.
+        parts = model and c["step"]["net"] != "sd1.5" and c["step"]["n"] % args.threads == 0 and exported(args, c, args.threads)
         for _ in range(args.step_rounds):
             for r in ours(args, [c], 1, steps=True):
                 row.ours.setdefault(r["math"], []).extend(r["times_ms"])
@@ -175,7 +177,7 @@ def steps(args, cases):
                 dtype = "bfloat16" if peer == HALF else "float32"
                 found[peer] = worker(args, [args.python, os.path.join(HERE, "steps.py")], [c], 0, only=only, runs=args.step_runs, dtype=dtype)
             if model:
-                found["ONNX Runtime"] = worker(args, ["node", os.path.join(HERE, "ort.mjs"), args.ort], [c], 0, model=model, runs=args.step_runs)
+                found["ONNX Runtime"] = worker(args, ["node", os.path.join(HERE, "ort.mjs"), args.ort], [c], 0, model=model, parts=parts or "", runs=args.step_runs)
             for peer, results in found.items():
                 for r in results.values():
                     for variant, times in r["variants"].items():
@@ -282,7 +284,8 @@ def markdown(result):
     part = lambda r: [str(r["part"] + 1)] if many else []
     out = ["# Against PyTorch and ONNX Runtime", "", head, "",
            "Medians in milliseconds; the ratio is ours over the fastest peer's, below 1 is ahead. The peers' variants: both memory layouts of PyTorch; "
-           "attention of all heads at once and of one at a time; ONNX Runtime's own attention operator and plain products. "
+           "attention of all heads at once and of one at a time; ONNX Runtime's own attention operator and plain products, and a step of a small network "
+           "with all threads on the whole batch or, as ours, each on a part of it. "
            "Our steps keep the text's keys and values and packed weights from run to run, as sampling does; PyTorch computes the former in every run. "
            "Error: ours against float64 over that of a plain float32 dot product; relative: to the results' own size. Made by `docs/benchmarks/run.sh`.", ""]
     for mode in MODES:

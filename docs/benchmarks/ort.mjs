@@ -1,7 +1,7 @@
 // ONNX Runtime's side of the comparison: times the cases of `scalecrafter bench -list`.
 //
 // Reads {"threads", "time", "cases"} as JSON from the standard input and writes one JSON line a case:
-// {"name", "variants": {name: [milliseconds]}}. A step is one case alone, with "model", the file of its network, and "runs". The argument is the folder with node_modules/onnxruntime-node;
+// {"name", "variants": {name: [milliseconds]}}. A step is one case alone, with "model", the file of its network, "parts", that of a part of its batch or "", and "runs". The argument is the folder with node_modules/onnxruntime-node;
 // compare.py starts it. Models are made here, with a protobuf writer of a few lines.
 // Source of the field numbers: onnx/onnx, onnx/onnx.proto.
 import { readFileSync } from 'node:fs'
@@ -130,10 +130,19 @@ for (const c of job.cases) {
   if (c.step) { // a network that steps.py exported
     const session = await open(job.model, job.threads)
     const { n, side, tokens, config } = c.step // the file leaves sizes open
-    const x = tensors({ x: [n, config.in_channels, side, side], embedded: [n, config.block_out_channels[0]], text: [n, tokens, config.cross_attention_dim] })
+    const inputs = n => tensors({ x: [n, config.in_channels, side, side], embedded: [n, config.block_out_channels[0]], text: [n, tokens, config.cross_attention_dim] })
+    const peak = () => 1024 * Number(readFileSync('/proc/self/status', 'utf8').match(/VmHWM:\s*(\d+)/)[1])
+    const x = inputs(n), peak_rss = {}
     variants.exported = await clock(() => session.run(x), 1, job.runs)
-    const peak = 1024 * Number(readFileSync('/proc/self/status', 'utf8').match(/VmHWM:\s*(\d+)/)[1])
-    console.log(JSON.stringify({ name: c.name, variants, peak_rss: { exported: peak } }))
+    peak_rss.exported = peak()
+    if (job.parts) { // a part of the batch on every thread, all at once
+      await session.release()
+      const parts = []
+      for (let i = 0; i < job.threads; i++) parts.push([await open(job.parts, 1), inputs(n / job.threads)])
+      variants.parts = await clock(() => Promise.all(parts.map(([s, x]) => s.run(x))), 1, job.runs)
+      peak_rss.parts = peak()
+    }
+    console.log(JSON.stringify({ name: c.name, variants, peak_rss }))
     continue
   }
   const kind = Object.keys(kinds).find(k => c[k])
