@@ -6,6 +6,8 @@
 // Source of the field numbers: onnx/onnx, onnx/onnx.proto.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads'
 
 const ort = createRequire(process.argv[2] + '/')('onnxruntime-node')
 
@@ -123,34 +125,59 @@ async function clock(run, seconds, least) {
   return times
 }
 
-const job = JSON.parse(readFileSync(0, 'utf8'))
-const kinds = { conv, linear, attention }
-for (const c of job.cases) {
-  const variants = {}
-  if (c.step) { // a network that steps.py exported
-    const session = await open(job.model, job.threads)
-    const { n, side, tokens, config } = c.step // the file leaves sizes open
-    const inputs = n => tensors({ x: [n, config.in_channels, side, side], embedded: [n, config.block_out_channels[0]], text: [n, tokens, config.cross_attention_dim] })
-    const peak = () => 1024 * Number(readFileSync('/proc/self/status', 'utf8').match(/VmHWM:\s*(\d+)/)[1])
-    const x = inputs(n), peak_rss = {}
-    variants.exported = await clock(() => session.run(x), 1, job.runs)
-    peak_rss.exported = peak()
-    if (job.parts) { // a part of the batch on every thread, all at once
-      await session.release()
-      const parts = []
-      for (let i = 0; i < job.threads; i++) parts.push([await open(job.parts, 1), inputs(n / job.threads)])
-      variants.parts = await clock(() => Promise.all(parts.map(([s, x]) => s.run(x))), 1, job.runs)
-      peak_rss.parts = peak()
-    }
-    console.log(JSON.stringify({ name: c.name, variants, peak_rss }))
-    continue
-  }
-  const kind = Object.keys(kinds).find(k => c[k])
-  for (const [name, [nodes, constants, inputs, outputs]] of Object.entries(kinds[kind](c[kind]))) {
-    const session = await open(model(nodes, constants, inputs, outputs), job.threads)
-    const x = tensors(inputs), y = tensors(outputs) // the result's memory is given, so that it is not allocated anew
-    variants[name] = await clock(() => session.run(x, y), job.time, 3)
-    await session.release()
-  }
-  console.log(JSON.stringify({ name: c.name, variants }))
+// A network on one thread of its own, as a function that runs it once: the binding runs one network at a time in each of node's threads.
+async function elsewhere(model, inputs) {
+  const w = new Worker(fileURLToPath(import.meta.url), { argv: process.argv.slice(2), workerData: { model, inputs } })
+  w.on('error', e => { throw e })
+  const answer = () => new Promise(done => w.once('message', done))
+  await answer()
+  const run = () => { const done = answer(); w.postMessage('run'); return done }
+  return [run, () => w.terminate()]
 }
+
+async function here({ model, inputs }) {
+  const session = await open(model, 1), x = tensors(inputs)
+  parentPort.on('message', async () => { await session.run(x); parentPort.postMessage('done') })
+  parentPort.postMessage('ready')
+}
+
+const peak = () => 1024 * Number(readFileSync('/proc/self/status', 'utf8').match(/VmHWM:\s*(\d+)/)[1])
+
+// A network that steps.py exported; the file leaves sizes open.
+async function step({ n, side, tokens, config }, job) {
+  const inputs = n => ({ x: [n, config.in_channels, side, side], embedded: [n, config.block_out_channels[0]], text: [n, tokens, config.cross_attention_dim] })
+  const session = await open(job.model, job.threads), x = tensors(inputs(n)), variants = {}, peak_rss = {}
+  variants.exported = await clock(() => session.run(x), 1, job.runs)
+  peak_rss.exported = peak()
+  if (job.parts) { // a part of the batch on every thread, all at once
+    await session.release()
+    const parts = []
+    for (let i = 0; i < job.threads; i++) parts.push(await elsewhere(job.parts, inputs(n / job.threads)))
+    variants.parts = await clock(() => Promise.all(parts.map(([run]) => run())), 1, job.runs)
+    peak_rss.parts = peak()
+    await Promise.all(parts.map(([, end]) => end()))
+  }
+  return { variants, peak_rss }
+}
+
+async function main() {
+  const job = JSON.parse(readFileSync(0, 'utf8'))
+  const kinds = { conv, linear, attention }
+  for (const c of job.cases) {
+    if (c.step) {
+      console.log(JSON.stringify({ name: c.name, ...await step(c.step, job) }))
+      continue
+    }
+    const variants = {}
+    const kind = Object.keys(kinds).find(k => c[k])
+    for (const [name, [nodes, constants, inputs, outputs]] of Object.entries(kinds[kind](c[kind]))) {
+      const session = await open(model(nodes, constants, inputs, outputs), job.threads)
+      const x = tensors(inputs), y = tensors(outputs) // the result's memory is given, so that it is not allocated anew
+      variants[name] = await clock(() => session.run(x, y), job.time, 3)
+      await session.release()
+    }
+    console.log(JSON.stringify({ name: c.name, variants }))
+  }
+}
+
+await (isMainThread ? main() : here(workerData))
