@@ -1,8 +1,8 @@
 // ONNX Runtime's side of the comparison: times the cases of `scalecrafter bench -list`.
 //
 // Reads {"threads", "time", "cases"} as JSON from the standard input and writes one JSON line a case:
-// {"name", "variants": {name: [milliseconds]}}. A step is one case alone, with "model", the file of its network, "parts", that of a part of its batch or "", and "runs". The argument is the folder with node_modules/onnxruntime-node;
-// compare.py starts it. Models are made here, with a protobuf writer of a few lines.
+// {"name", "variants": {name: [milliseconds]}}. A step is one case alone, with "model", the file of its network, "parts", that of a
+// part of its batch or "", and "runs". The argument is the folder with node_modules/onnxruntime-node; compare.py starts it. Models are made here, with a protobuf writer of a few lines.
 // Source of the field numbers: onnx/onnx, onnx/onnx.proto.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -1,8 +1,8 @@
 package kernels
 
 // Winograd's minimal filtering F(4x4,3x3) for convolutions of stride 1: a tile of 4x4 outputs takes 36 products per pair of
-// channels instead of 144 (Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308), smaller ones at the edges fewer (winograd_tiles.go). With g the 3x3 kernel and d the 6x6 inputs
-// under a tile,
+// channels instead of 144 (Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308), smaller ones at the edges fewer
+// (winograd_tiles.go). With g the 3x3 kernel and d the 6x6 inputs under a tile,
 //
 //	y = A' [ sum over Cin of (G g G') * (B' d B) ] A        (* element by element)
 //
